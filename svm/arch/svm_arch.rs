@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: GPL-2.0
+//! SVM as the manual describes it: layouts and capability words, no access to
+//! the processor.
+//!
+//! References are to the AMD64 Architecture Programmer's Manual, volume 2
+//! (24593, revision 3.42).
+//!
+//! This crate is pure: it is compiled into kvm-amd.ko and, by cargo, into host
+//! tests.
+#![no_std]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod caps;

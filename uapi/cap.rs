@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Capability numbers, the arguments of `KVM_CHECK_EXTENSION` and
+//! `KVM_ENABLE_CAP`.
+
+macro_rules! capabilities {
+    ($($(#[$doc:meta])* $name:ident = $value:expr;)*) => {
+        $($(#[$doc])* pub const $name: u32 = $value;)*
+
+        /// Calls `$callback!` with the names of all capabilities of this module.
+        #[macro_export]
+        macro_rules! for_each_capability {
+            ($callback:ident) => { $callback! { $($name)* } };
+        }
+    };
+}
+
+capabilities! {
+    /// Guest memory comes from the VMM's address space.
+    KVM_CAP_USER_MEMORY = 3;
+    /// Recommended number of vCPUs.
+    KVM_CAP_NR_VCPUS = 9;
+    /// Memory slots of each address space.
+    KVM_CAP_NR_MEMSLOTS = 10;
+    /// Guest mappings follow changes of the VMM's (MMU notifiers).
+    KVM_CAP_SYNC_MMU = 16;
+    /// Slots can be deleted.
+    KVM_CAP_DESTROY_MEMORY_REGION_WORKS = 21;
+    /// Slots may touch each other.
+    KVM_CAP_JOIN_MEMORY_REGIONS_WORKS = 30;
+    /// Largest number of vCPUs of one VM.
+    KVM_CAP_MAX_VCPUS = 66;
+    /// `KVM_CHECK_EXTENSION` works on a VM fd.
+    KVM_CAP_CHECK_EXTENSION_VM = 105;
+    /// Largest vCPU id plus one.
+    KVM_CAP_MAX_VCPU_ID = 128;
+    /// `kvm_run.immediate_exit` is looked at.
+    KVM_CAP_IMMEDIATE_EXIT = 136;
+}

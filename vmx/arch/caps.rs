@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The VMX capability MSRs: what a processor's VMX can do (SDM vol. 3, appendix
+//! A).
+
+use bitflags::bitflags;
+use core::fmt;
+use kvm_paging::{caps::PagingCaps, level::Level};
+
+/// CPUID leaf with the VMX bit.
+pub const CPUID_FEATURES: u32 = 1;
+/// In [`CPUID_FEATURES`] ECX: the processor has VMX.
+pub const CPUID_ECX_VMX: u32 = 1 << 5;
+
+/// IA32_FEATURE_CONTROL, with which firmware turns VMX off.
+pub const MSR_FEATURE_CONTROL: u32 = 0x3a;
+/// In [`MSR_FEATURE_CONTROL`]: the register can't be written until reset.
+pub const FEATURE_CONTROL_LOCKED: u64 = 1 << 0;
+/// In [`MSR_FEATURE_CONTROL`]: VMXON works outside SMX operation.
+pub const FEATURE_CONTROL_VMXON: u64 = 1 << 2;
+
+/// IA32_VMX_PROCBASED_CTLS: primary processor-based controls.
+pub const MSR_PROCBASED_CTLS: u32 = 0x482;
+/// IA32_VMX_PROCBASED_CTLS2: secondary processor-based controls.
+pub const MSR_PROCBASED_CTLS2: u32 = 0x48b;
+/// IA32_VMX_EPT_VPID_CAP.
+pub const MSR_EPT_VPID_CAP: u32 = 0x48c;
+
+/// Bit of the primary controls that activates the secondary ones.
+const ACTIVATE_SECONDARY: u32 = 1 << 31;
+
+bitflags! {
+    /// Secondary processor-based controls that may be 1.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Secondary: u32 {
+        /// Virtualize APIC accesses.
+        const VIRTUALIZE_APIC = 1 << 0;
+        /// Extended page tables.
+        const EPT = 1 << 1;
+        /// Virtual processor identifiers.
+        const VPID = 1 << 5;
+        /// Guests without paging or protection.
+        const UNRESTRICTED_GUEST = 1 << 7;
+        /// PAUSE-loop exiting.
+        const PAUSE_LOOP = 1 << 10;
+        /// Page-modification logging.
+        const PML = 1 << 17;
+        /// XSAVES and XRSTORS in guests.
+        const XSAVES = 1 << 20;
+        /// TSC scaling.
+        const TSC_SCALING = 1 << 25;
+    }
+}
+
+bitflags! {
+    /// Bits of [`MSR_EPT_VPID_CAP`].
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct EptCaps: u64 {
+        /// Four-level tables.
+        const WALK_4 = 1 << 6;
+        /// Five-level tables.
+        const WALK_5 = 1 << 7;
+        /// Write-back tables.
+        const WRITE_BACK = 1 << 14;
+        /// 2 MiB pages.
+        const PAGE_2M = 1 << 16;
+        /// 1 GiB pages.
+        const PAGE_1G = 1 << 17;
+        /// INVEPT.
+        const INVEPT = 1 << 20;
+        /// Accessed and dirty bits.
+        const ACCESSED_DIRTY = 1 << 21;
+        /// INVEPT of one context.
+        const INVEPT_SINGLE = 1 << 25;
+        /// INVEPT of all contexts.
+        const INVEPT_ALL = 1 << 26;
+    }
+}
+
+/// Why this VMX can't be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// No EPT that this module can use; shadow paging isn't implemented.
+    NoEpt,
+    /// No unrestricted guest: real mode would have to be emulated.
+    NoUnrestrictedGuest,
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoEpt => {
+                "the processor has no extended page tables (EPT: write-back, 4 levels, INVEPT), \
+                 which are required"
+            }
+            Self::NoUnrestrictedGuest => {
+                "the processor has no unrestricted guest mode, which is required"
+            }
+        })
+    }
+}
+
+/// A processor's VMX, read once when kvm-intel.ko loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VmxCaps {
+    /// Secondary controls that may be set.
+    pub secondary: Secondary,
+    /// EPT details.
+    pub ept: EptCaps,
+    /// Second-level paging.
+    pub paging: PagingCaps,
+}
+
+impl VmxCaps {
+    /// Reads the capabilities through `rdmsr`, which answers `None` for an MSR
+    /// that doesn't exist.
+    pub fn read(rdmsr: impl Fn(u32) -> Option<u64>) -> Result<Self, Unusable> {
+        let secondary = Self::secondary(&rdmsr);
+        if !secondary.contains(Secondary::EPT) {
+            return Err(Unusable::NoEpt);
+        }
+        if !secondary.contains(Secondary::UNRESTRICTED_GUEST) {
+            return Err(Unusable::NoUnrestrictedGuest);
+        }
+        let ept = EptCaps::from_bits_truncate(rdmsr(MSR_EPT_VPID_CAP).unwrap_or(0));
+        let needed = EptCaps::WALK_4 | EptCaps::WRITE_BACK | EptCaps::INVEPT;
+        if !ept.contains(needed) || !ept.intersects(EptCaps::INVEPT_SINGLE | EptCaps::INVEPT_ALL) {
+            return Err(Unusable::NoEpt);
+        }
+        Ok(Self { secondary, ept, paging: Self::paging(ept) })
+    }
+
+    /// The allowed-1 half (SDM vol. 3, A.3.3) of the secondary controls, empty
+    /// where the primary ones can't activate them.
+    fn secondary(rdmsr: &impl Fn(u32) -> Option<u64>) -> Secondary {
+        let allowed_1 = |msr| rdmsr(msr).map_or(0, |value| (value >> 32) as u32);
+        if allowed_1(MSR_PROCBASED_CTLS) & ACTIVATE_SECONDARY == 0 {
+            return Secondary::empty();
+        }
+        Secondary::from_bits_truncate(allowed_1(MSR_PROCBASED_CTLS2))
+    }
+
+    fn paging(ept: EptCaps) -> PagingCaps {
+        PagingCaps {
+            root: if ept.contains(EptCaps::WALK_5) { Level::ROOT_5 } else { Level::ROOT_4 },
+            largest_page: if ept.contains(EptCaps::PAGE_1G) {
+                Level::PAGE_1G
+            } else if ept.contains(EptCaps::PAGE_2M) {
+                Level::PAGE_2M
+            } else {
+                Level::PAGE_4K
+            },
+            accessed_dirty: ept.contains(EptCaps::ACCESSED_DIRTY),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECONDARY: u64 = 0xa2 << 32;
+    const EPT: u64 = 1 << 6 | 1 << 14 | 1 << 16 | 1 << 20 | 1 << 21 | 1 << 25 | 1 << 26;
+
+    fn cpu(primary: u64, secondary: u64, ept: u64) -> impl Fn(u32) -> Option<u64> {
+        move |msr| match msr {
+            MSR_PROCBASED_CTLS => Some(primary),
+            MSR_PROCBASED_CTLS2 if secondary != 0 => Some(secondary),
+            MSR_EPT_VPID_CAP if ept != 0 => Some(ept),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn ice_lake_like_processor() {
+        let caps = VmxCaps::read(cpu(1 << 63, SECONDARY, EPT)).unwrap();
+        assert!(caps.secondary.contains(Secondary::VPID));
+        assert_eq!(caps.paging.root, Level::ROOT_4);
+        assert_eq!(caps.paging.largest_page, Level::PAGE_2M);
+        assert!(caps.paging.accessed_dirty);
+    }
+
+    #[test]
+    fn secondary_controls_need_activation() {
+        assert_eq!(VmxCaps::read(cpu(0, SECONDARY, EPT)), Err(Unusable::NoEpt));
+    }
+
+    #[test]
+    fn what_is_required_is_named() {
+        let without_ug = SECONDARY & !(0x80 << 32);
+        assert_eq!(
+            VmxCaps::read(cpu(1 << 63, without_ug, EPT)),
+            Err(Unusable::NoUnrestrictedGuest)
+        );
+        let without_invept = EPT & !(1 << 20);
+        assert_eq!(VmxCaps::read(cpu(1 << 63, SECONDARY, without_invept)), Err(Unusable::NoEpt));
+        assert_eq!(VmxCaps::read(cpu(1 << 63, SECONDARY, 0)), Err(Unusable::NoEpt));
+    }
+}
