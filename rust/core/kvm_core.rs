@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The architecture-neutral core of KVM.
+//!
+//! It owns the life of /dev/kvm and of everything reached through it, and knows
+//! no processor: a vendor module implements [`arch::Arch`] and gives it to
+//! [`provider::Provider`]. The generic code is compiled into the vendor module,
+//! so that an exit never goes through a function pointer.
+//!
+//! - [`arch`]: what an architecture provides.
+//! - [`provider`]: a loaded vendor module: hardware on, /dev/kvm there.
+//! - [`hardware`]: virtualization turned on on every CPU.
+//! - [`system`]: the ioctls of /dev/kvm.
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod arch;
+pub mod hardware;
+pub mod provider;
+pub mod system;
+
+/// Prefix of this crate's lines in the kernel log, where `pr_err!` and its like
+/// look for it.
+const __LOG_PREFIX: &[u8] = b"kvm\0";

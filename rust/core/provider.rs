@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A loaded vendor module: hardware on, /dev/kvm there.
+
+use crate::{arch::Arch, hardware::Hardware, system::SystemDevice};
+use kernel::prelude::*;
+use kvm_sys::chardev;
+
+/// What a vendor module holds while it is loaded.
+///
+/// The device goes first, so that no file can be opened without hardware below
+/// it. Open files keep the module, and with it this, alive.
+#[pin_data]
+pub struct Provider<A: Arch> {
+    #[pin]
+    device: chardev::Registration<SystemDevice<A>>,
+    #[pin]
+    hardware: Hardware<A>,
+}
+
+impl<A: Arch> Provider<A> {
+    /// Turns the hardware on and offers /dev/kvm.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Hardware::enable`] and [`chardev::Registration::new`]; nothing
+    /// is left behind.
+    pub fn new() -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            hardware <- Hardware::enable(),
+            device <- chardev::Registration::new(),
+        })
+    }
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Macros and inline functions of the kernel that Rust can't call. Nothing else
+ * belongs here; the prototypes stand beside the Rust wrappers.
+ */
+#include <linux/smp.h>
+#include <linux/types.h>
+
+/* Runs on every online CPU with interrupts off, and waits. */
+void kvm_helper_on_each_cpu(void (*function)(void *info));
+void kvm_helper_on_each_cpu(void (*function)(void *info))
+{
+	on_each_cpu(function, NULL, 1);
+}
+
+#ifdef CONFIG_X86
+#include <asm/cpufeature.h>
+#include <asm/msr.h>
+
+bool kvm_helper_boot_cpu_has(unsigned int feature);
+bool kvm_helper_boot_cpu_has(unsigned int feature)
+{
+	return boot_cpu_has(feature);
+}
+
+int kvm_helper_rdmsr_safe(unsigned int msr, u64 *value);
+int kvm_helper_rdmsr_safe(unsigned int msr, u64 *value)
+{
+	return rdmsrq_safe(msr, value);
+}
+#endif

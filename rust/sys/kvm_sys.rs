@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Safe wrappers for the kernel facilities that KVM needs and the `kernel` crate
+//! lacks.
+//!
+//! This is the one crate of the core that sees C, and where unsafe code is
+//! allowed: each wrapper states its contract, and callers need no `unsafe`. What
+//! differs between kernel versions stays in here as well.
+//!
+//! - [`chardev`]: a character device below the misc major, with a fixed minor.
+//! - [`cpuhp`]: a callback on each CPU as it comes and goes.
+//! - [`syscore`]: callbacks at suspend, resume and shutdown.
+//! - [`cpu_set`]: a static set of CPUs.
+//! - [`x86`], [`s390`]: the processor's virtualization hardware.
+//!
+//! Nothing here takes a lock that a caller could hold.
+#![warn(missing_docs)]
+
+mod abi_check;
+#[allow(
+    missing_docs,
+    non_camel_case_types,
+    non_snake_case,
+    non_upper_case_globals,
+    unreachable_pub,
+    dead_code,
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    reason = "generated"
+)]
+mod bindings;
+pub mod chardev;
+pub mod cpu_set;
+pub mod cpuhp;
+#[cfg(CONFIG_S390)]
+pub mod s390;
+pub mod syscore;
+#[cfg(CONFIG_X86_64)]
+pub mod x86;

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The virtualization hardware of x86 processors.
+//!
+//! The kernel itself turns VMX and SVM on and off (`arch/x86/virt/hw.c`), counts
+//! users, and knows what to do when the machine crashes; this is its interface.
+
+use crate::bindings as own;
+use core::arch::x86_64::__cpuid_count;
+use kernel::{
+    error::{to_result, Result},
+    ffi::{c_int, c_uint},
+};
+
+/// A virtualization extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extension {
+    /// AMD SVM.
+    Svm,
+    /// Intel VMX.
+    Vmx,
+}
+
+impl Extension {
+    const fn feature(self) -> u32 {
+        match self {
+            Self::Svm => own::X86_FEATURE_SVM,
+            Self::Vmx => own::X86_FEATURE_VMX,
+        }
+    }
+
+    /// Whether the kernel found the extension usable on the boot CPU. It isn't
+    /// when the processor lacks it or when firmware turned it off.
+    pub fn is_usable(self) -> bool {
+        has_feature(self.feature())
+    }
+
+    /// Takes a reference on the current CPU; the first one turns the extension
+    /// on. The caller must stay on this CPU.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP` if the kernel doesn't drive this extension; `EBUSY` if
+    /// somebody else turned it on; `EFAULT` if the processor refused.
+    pub fn enable_on_this_cpu(self) -> Result {
+        // SAFETY: No preconditions; the function acts on the current CPU.
+        to_result(unsafe { own::x86_virt_get_ref(self.feature() as c_int) })
+    }
+
+    /// Drops the reference of the current CPU; the last one turns the extension
+    /// off. Pairs with a successful [`Self::enable_on_this_cpu`] on this CPU.
+    pub fn disable_on_this_cpu(self) {
+        // SAFETY: No preconditions; an unpaired call warns and does nothing.
+        unsafe { own::x86_virt_put_ref(self.feature() as c_int) };
+    }
+}
+
+/// Whether the host's paging has five levels.
+pub fn host_has_la57() -> bool {
+    has_feature(own::X86_FEATURE_LA57)
+}
+
+fn has_feature(feature: u32) -> bool {
+    // SAFETY: The helper reads a bit of `boot_cpu_data`; every X86_FEATURE number
+    // is within it.
+    unsafe { kvm_helper_boot_cpu_has(feature) }
+}
+
+/// CPUID of the current CPU: `[eax, ebx, ecx, edx]`.
+pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
+    // SAFETY: Every 64-bit processor has CPUID; unknown leaves answer anyway.
+    let regs = unsafe { __cpuid_count(leaf, subleaf) };
+    [regs.eax, regs.ebx, regs.ecx, regs.edx]
+}
+
+/// Reads an MSR of the current CPU, `None` if the processor doesn't have it.
+pub fn rdmsr(msr: u32) -> Option<u64> {
+    let mut value = 0;
+    // SAFETY: `value` is writable for the call; a fault is caught and reported.
+    let failed = unsafe { kvm_helper_rdmsr_safe(msr, &mut value) };
+    (failed == 0).then_some(value)
+}
+
+extern "C" {
+    fn kvm_helper_boot_cpu_has(feature: c_uint) -> bool;
+    fn kvm_helper_rdmsr_safe(msr: c_uint, value: *mut u64) -> c_int;
+}

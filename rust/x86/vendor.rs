@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What a vendor module provides, and the core's [`Arch`] made of it.
+
+use core::marker::PhantomData;
+use kernel::{error::Result, module::ModuleMetadata};
+use kvm_core::arch::Arch;
+use kvm_sys::x86::Extension;
+
+/// One vendor's virtualization extension.
+pub trait Vendor: 'static {
+    /// The vendor module.
+    type Module: ModuleMetadata;
+    /// The extension as the kernel knows it.
+    const EXTENSION: Extension;
+
+    /// Whether the processor itself has the extension, whatever firmware did.
+    fn is_present() -> bool;
+}
+
+/// The core's view of an x86 processor.
+pub struct X86<V>(PhantomData<V>);
+
+impl<V: Vendor> Arch for X86<V> {
+    type Module = V::Module;
+    const COMPAT: bool = true;
+    // kvm_run, port I/O data, coalesced I/O ring.
+    const VCPU_MMAP_PAGES: u32 = 3;
+
+    fn enable_cpu() -> Result {
+        V::EXTENSION.enable_on_this_cpu()
+    }
+
+    fn disable_cpu() {
+        V::EXTENSION.disable_on_this_cpu();
+    }
+}

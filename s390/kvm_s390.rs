@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0
+//! kvm-s390.ko: IBM Z interpretive execution (SIE).
+#![deny(unsafe_code)]
+
+use kernel::prelude::*;
+use kvm_core::{arch::Arch, provider::Provider};
+
+module! {
+    type: KvmS390,
+    name: "kvm_s390",
+    authors: ["The KVM in Rust developers"],
+    description: "KVM support for IBM Z with interpretive execution (SIE)",
+    license: "GPL",
+    // Opening the static device node loads the module.
+    alias: ["char-major-10-232", "devname:kvm"],
+}
+
+struct Sie;
+
+impl Arch for Sie {
+    type Module = KvmS390;
+    const COMPAT: bool = false;
+    // kvm_run.
+    const VCPU_MMAP_PAGES: u32 = 1;
+
+    // SIE needs no enabling: the instruction is there or it isn't.
+    fn enable_cpu() -> Result {
+        Ok(())
+    }
+
+    fn disable_cpu() {}
+}
+
+#[pin_data]
+struct KvmS390 {
+    #[pin]
+    provider: Provider<Sie>,
+}
+
+impl kernel::InPlaceModule for KvmS390 {
+    fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            _: { check()? },
+            provider <- Provider::new(),
+        })
+    }
+}
+
+/// Refuses a machine that can't run guests, and tells the operator why.
+///
+/// # Errors
+///
+/// `EOPNOTSUPP`.
+fn check() -> Result {
+    if kvm_sys::s390::has_sie() {
+        return Ok(());
+    }
+    pr_err!("the machine has no interpretive execution (SIE)\n");
+    Err(EOPNOTSUPP)
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0
+//! From the processor's capabilities to a decision to load.
+
+use crate::KvmAmd;
+use kernel::prelude::*;
+use kvm_sys::x86::{cpuid, host_has_la57, rdmsr, Extension};
+use kvm_x86::{
+    probe::{probe, Refusal},
+    vendor::Vendor,
+};
+use svm_arch::caps::{
+    SvmCaps, CPUID_EXT_ECX_SVM, CPUID_EXT_FEATURES, MSR_VM_CR, VM_CR_SVMDIS,
+};
+
+/// AMD SVM.
+pub(crate) struct Svm;
+
+impl Vendor for Svm {
+    type Module = KvmAmd;
+    const EXTENSION: Extension = Extension::Svm;
+
+    fn is_present() -> bool {
+        let [_, _, ecx, _] = cpuid(CPUID_EXT_FEATURES, 0);
+        ecx & CPUID_EXT_ECX_SVM != 0
+    }
+}
+
+/// Refuses a processor that can't run guests, and tells the operator why.
+///
+/// # Errors
+///
+/// `EOPNOTSUPP`.
+pub(crate) fn check() -> Result {
+    probe::<Svm>().map_err(|refusal| {
+        match refusal {
+            Refusal::NotPresent => pr_err!("the processor has no SVM (AMD-V)\n"),
+            Refusal::TurnedOff if rdmsr(MSR_VM_CR).is_some_and(|cr| cr & VM_CR_SVMDIS != 0) => {
+                pr_err!("SVM is turned off by firmware (VM_CR.SVMDIS); turn it on in its set-up\n");
+            }
+            Refusal::TurnedOff => pr_err!("SVM is turned off by the kernel; see its boot log\n"),
+        }
+        EOPNOTSUPP
+    })?;
+    let caps = SvmCaps::read(|leaf| cpuid(leaf, 0), host_has_la57()).map_err(|unusable| {
+        pr_err!("{}\n", format_args!("{unusable}"));
+        EOPNOTSUPP
+    })?;
+    pr_info!("nested paging: {}\n", format_args!("{}; {} ASIDs", caps.paging, caps.asids));
+    Ok(())
+}

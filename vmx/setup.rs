@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0
+//! From the processor's capabilities to a decision to load.
+
+use crate::KvmIntel;
+use kernel::prelude::*;
+use kvm_sys::x86::{cpuid, rdmsr, Extension};
+use kvm_x86::{
+    probe::{probe, Refusal},
+    vendor::Vendor,
+};
+use vmx_arch::caps::{
+    VmxCaps, CPUID_ECX_VMX, CPUID_FEATURES, FEATURE_CONTROL_LOCKED, FEATURE_CONTROL_VMXON,
+    MSR_FEATURE_CONTROL,
+};
+
+/// Intel VMX.
+pub(crate) struct Vmx;
+
+impl Vendor for Vmx {
+    type Module = KvmIntel;
+    const EXTENSION: Extension = Extension::Vmx;
+
+    fn is_present() -> bool {
+        let [_, _, ecx, _] = cpuid(CPUID_FEATURES, 0);
+        ecx & CPUID_ECX_VMX != 0
+    }
+}
+
+/// Whether firmware locked IA32_FEATURE_CONTROL with VMXON forbidden.
+fn locked_out() -> bool {
+    rdmsr(MSR_FEATURE_CONTROL).is_some_and(|control| {
+        control & (FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMXON) == FEATURE_CONTROL_LOCKED
+    })
+}
+
+/// Refuses a processor that can't run guests, and tells the operator why.
+///
+/// # Errors
+///
+/// `EOPNOTSUPP`.
+pub(crate) fn check() -> Result {
+    probe::<Vmx>().map_err(|refusal| {
+        match refusal {
+            Refusal::NotPresent => pr_err!("the processor has no VMX (VT-x)\n"),
+            Refusal::TurnedOff if locked_out() => {
+                pr_err!("VMX is turned off by firmware (FEATURE_CONTROL); turn it on in its set-up\n");
+            }
+            Refusal::TurnedOff => pr_err!("VMX is turned off by the kernel; see its boot log\n"),
+        }
+        EOPNOTSUPP
+    })?;
+    let caps = VmxCaps::read(rdmsr).map_err(|unusable| {
+        pr_err!("{}\n", format_args!("{unusable}"));
+        EOPNOTSUPP
+    })?;
+    pr_info!("extended page tables: {}\n", format_args!("{}", caps.paging));
+    Ok(())
+}
