@@ -8,10 +8,10 @@ use core::fmt;
 /// loads and never changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PagingCaps {
-    /// Where tables start: [`Level::ROOT_4`] or [`Level::ROOT_5`].
+    /// Where tables start: [`Level::Table512G`] or [`Level::Table256T`].
     pub root: Level,
-    /// Highest level that can map a page: [`Level::PAGE_4K`] to
-    /// [`Level::PAGE_1G`].
+    /// Highest level that can map a page: [`Level::Page4K`] to
+    /// [`Level::Page1G`].
     pub largest_page: Level,
     /// The processor keeps accessed and dirty bits in the tables.
     pub accessed_dirty: bool,
@@ -20,8 +20,8 @@ pub struct PagingCaps {
 impl fmt::Display for PagingCaps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let largest = match self.largest_page {
-            Level::PAGE_1G => "1 GiB",
-            Level::PAGE_2M => "2 MiB",
+            Level::Page1G => "1 GiB",
+            Level::Page2M => "2 MiB",
             _ => "4 KiB",
         };
         write!(f, "{} levels, pages up to {largest}", self.root.number())?;

@@ -8,9 +8,7 @@ use kvm_x86::{
     probe::{probe, Refusal},
     vendor::Vendor,
 };
-use svm_arch::caps::{
-    SvmCaps, CPUID_EXT_ECX_SVM, CPUID_EXT_FEATURES, MSR_VM_CR, VM_CR_SVMDIS,
-};
+use svm_arch::caps::{SvmCaps, CPUID_EXT_ECX_SVM, CPUID_EXT_FEATURES, MSR_VM_CR, VM_CR_SVMDIS};
 
 /// AMD SVM.
 pub(crate) struct Svm;

@@ -11,6 +11,7 @@
 //! the modules and, by cargo, into host-side tests and tools.
 #![no_std]
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects, clippy::indexing_slicing))]
 #![warn(missing_docs)]
 
 pub mod cap;

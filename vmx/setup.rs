@@ -43,7 +43,9 @@ pub(crate) fn check() -> Result {
         match refusal {
             Refusal::NotPresent => pr_err!("the processor has no VMX (VT-x)\n"),
             Refusal::TurnedOff if locked_out() => {
-                pr_err!("VMX is turned off by firmware (FEATURE_CONTROL); turn it on in its set-up\n");
+                pr_err!(
+                    "VMX is turned off by firmware (FEATURE_CONTROL); turn it on in its set-up\n"
+                );
             }
             Refusal::TurnedOff => pr_err!("VMX is turned off by the kernel; see its boot log\n"),
         }

@@ -100,8 +100,8 @@ impl SvmCaps {
             features,
             asids,
             paging: PagingCaps {
-                root: if host_la57 { Level::ROOT_5 } else { Level::ROOT_4 },
-                largest_page: if has_1g { Level::PAGE_1G } else { Level::PAGE_2M },
+                root: if host_la57 { Level::Table256T } else { Level::Table512G },
+                largest_page: if has_1g { Level::Page1G } else { Level::Page2M },
                 accessed_dirty: true,
             },
         })
@@ -126,15 +126,15 @@ mod tests {
         assert_eq!(caps.asids, 0x8000);
         assert!(caps.features.contains(SvmFeatures::VGIF | SvmFeatures::NRIP_SAVE));
         assert!(!caps.features.contains(SvmFeatures::AVIC));
-        assert_eq!(caps.paging.root, Level::ROOT_4);
-        assert_eq!(caps.paging.largest_page, Level::PAGE_1G);
+        assert_eq!(caps.paging.root, Level::Table512G);
+        assert_eq!(caps.paging.largest_page, Level::Page1G);
     }
 
     #[test]
     fn nested_tables_follow_the_hosts_depth() {
         let caps = SvmCaps::read(cpu(1, 16, 0), true).unwrap();
-        assert_eq!(caps.paging.root, Level::ROOT_5);
-        assert_eq!(caps.paging.largest_page, Level::PAGE_2M);
+        assert_eq!(caps.paging.root, Level::Table256T);
+        assert_eq!(caps.paging.largest_page, Level::Page2M);
     }
 
     #[test]

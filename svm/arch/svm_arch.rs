@@ -9,6 +9,7 @@
 //! tests.
 #![no_std]
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects, clippy::indexing_slicing))]
 #![warn(missing_docs)]
 
 pub mod caps;

@@ -141,13 +141,13 @@ impl VmxCaps {
 
     fn paging(ept: EptCaps) -> PagingCaps {
         PagingCaps {
-            root: if ept.contains(EptCaps::WALK_5) { Level::ROOT_5 } else { Level::ROOT_4 },
+            root: if ept.contains(EptCaps::WALK_5) { Level::Table256T } else { Level::Table512G },
             largest_page: if ept.contains(EptCaps::PAGE_1G) {
-                Level::PAGE_1G
+                Level::Page1G
             } else if ept.contains(EptCaps::PAGE_2M) {
-                Level::PAGE_2M
+                Level::Page2M
             } else {
-                Level::PAGE_4K
+                Level::Page4K
             },
             accessed_dirty: ept.contains(EptCaps::ACCESSED_DIRTY),
         }
@@ -174,8 +174,8 @@ mod tests {
     fn ice_lake_like_processor() {
         let caps = VmxCaps::read(cpu(1 << 63, SECONDARY, EPT)).unwrap();
         assert!(caps.secondary.contains(Secondary::VPID));
-        assert_eq!(caps.paging.root, Level::ROOT_4);
-        assert_eq!(caps.paging.largest_page, Level::PAGE_2M);
+        assert_eq!(caps.paging.root, Level::Table512G);
+        assert_eq!(caps.paging.largest_page, Level::Page2M);
         assert!(caps.paging.accessed_dirty);
     }
 
