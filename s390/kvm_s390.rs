@@ -22,6 +22,15 @@ impl Arch for Sie {
     const COMPAT: bool = false;
     // kvm_run.
     const VCPU_MMAP_PAGES: u32 = 1;
+    const VCPU_OWN_PAGES: u32 = 1;
+    // What an extended system control area has room for.
+    const MAX_VCPUS: u32 = 248;
+    const MAX_VCPU_ID: u32 = 248;
+    const UNKNOWN_VCPU_IOCTL: Error = ENOTTY;
+
+    fn has_vm_type(kind: usize) -> bool {
+        kind == 0
+    }
 
     // SIE needs no enabling: the instruction is there or it isn't.
     fn enable_cpu() -> Result {

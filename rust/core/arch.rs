@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What an architecture provides.
 
-use kernel::{error::Result, module::ModuleMetadata, prelude::*};
+use kernel::{
+    error::{Error, Result},
+    module::ModuleMetadata,
+    prelude::*,
+};
 
 /// One processor type's side of KVM, implemented once in each vendor module.
 pub trait Arch: 'static {
@@ -13,6 +17,21 @@ pub trait Arch: 'static {
 
     /// Pages of a vCPU file that userspace maps: `kvm_run` and what follows it.
     const VCPU_MMAP_PAGES: u32;
+
+    /// How many of those each vCPU has to itself; they are the first ones.
+    const VCPU_OWN_PAGES: u32;
+
+    /// Most vCPUs of a VM, at most 4096.
+    const MAX_VCPUS: u32;
+
+    /// One more than the highest vCPU id.
+    const MAX_VCPU_ID: u32;
+
+    /// What a vCPU's file answers to a KVM ioctl that it doesn't know.
+    const UNKNOWN_VCPU_IOCTL: Error;
+
+    /// Whether VMs of this type (the argument of `KVM_CREATE_VM`) can be made.
+    fn has_vm_type(kind: usize) -> bool;
 
     /// Turns virtualization on on the current CPU; the caller can't migrate.
     ///

@@ -9,14 +9,18 @@
 //! - [`arch`]: what an architecture provides.
 //! - [`provider`]: a loaded vendor module: hardware on, /dev/kvm there.
 //! - [`hardware`]: virtualization turned on on every CPU.
-//! - [`system`]: the ioctls of /dev/kvm.
+//! - [`system`]: the ioctls of /dev/kvm; [`capability`]: what it says is there.
+//! - [`vm`], [`vcpu`]: virtual machines, virtual CPUs, and their files.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod arch;
+pub mod capability;
 pub mod hardware;
 pub mod provider;
 pub mod system;
+pub mod vcpu;
+pub mod vm;
 
 /// Prefix of this crate's lines in the kernel log, where `pr_err!` and its like
 /// look for it.

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The ioctls of /dev/kvm (`Documentation/virt/kvm/api.rst`, "system ioctls").
 
-use crate::arch::Arch;
+use crate::{arch::Arch, capability, vm::Vm};
 use core::marker::PhantomData;
 use kernel::{error::Result, prelude::*};
 use kvm_paging::addr::PAGE_SIZE;
 use kvm_sys::chardev::CharDevice;
 use kvm_uapi::{
-    ioctl::{KVM_CHECK_EXTENSION, KVM_GET_API_VERSION, KVM_GET_VCPU_MMAP_SIZE},
+    ioctl::{KVM_CHECK_EXTENSION, KVM_CREATE_VM, KVM_GET_API_VERSION, KVM_GET_VCPU_MMAP_SIZE},
     KVM_API_VERSION, KVM_MINOR,
 };
 
@@ -23,9 +23,10 @@ impl<A: Arch> CharDevice for SystemDevice<A> {
     fn ioctl(request: u32, arg: usize) -> Result<u32> {
         match request {
             KVM_GET_API_VERSION => no_argument(arg).map(|()| KVM_API_VERSION),
-            KVM_CHECK_EXTENSION => Ok(check_extension::<A>(arg)),
+            KVM_CREATE_VM => Vm::<A>::create(arg),
+            KVM_CHECK_EXTENSION => Ok(capability::check::<A>(arg)),
             KVM_GET_VCPU_MMAP_SIZE => {
-                no_argument(arg).map(|()| A::VCPU_MMAP_PAGES * PAGE_SIZE as u32)
+                no_argument(arg).map(|()| A::VCPU_MMAP_PAGES.saturating_mul(PAGE_SIZE as u32))
             }
             _ => A::system_ioctl(request, arg),
         }
@@ -38,9 +39,4 @@ fn no_argument(arg: usize) -> Result {
     } else {
         Err(EINVAL)
     }
-}
-
-/// The core has no capability of its own yet: there is no VM to have it.
-fn check_extension<A: Arch>(capability: usize) -> u32 {
-    u32::try_from(capability).map_or(0, A::check_extension)
 }

@@ -3,6 +3,7 @@
  * Headers that the kernel's `bindings` crate lacks. What is taken from them is
  * listed in bindgen_parameters; types that both know come from `bindings`.
  */
+#include <linux/anon_inodes.h>
 #include <linux/kvm.h>
 #include <linux/miscdevice.h>
 #include <linux/syscore_ops.h>

@@ -100,17 +100,17 @@ impl<T: CharDevice> Operations<T> {
 
     /// misc_open() leaves the `miscdevice` in `private_data`. No file needs it,
     /// and it may be gone before the file is.
+    ///
+    /// # Safety
+    ///
+    /// `file` is a file that is being opened.
     unsafe extern "C" fn open(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-        // SAFETY: `file` is being opened, so nobody else looks at the field.
+        // SAFETY: By this function's contract nobody else looks at the field yet.
         unsafe { (*file).private_data = core::ptr::null_mut() };
         0
     }
 
-    unsafe extern "C" fn ioctl(
-        _file: *mut bindings::file,
-        request: c_uint,
-        arg: c_ulong,
-    ) -> c_long {
+    extern "C" fn ioctl(_file: *mut bindings::file, request: c_uint, arg: c_ulong) -> c_long {
         match T::ioctl(request, arg) {
             Ok(value) => value as c_long,
             Err(err) => err.to_errno() as c_long,

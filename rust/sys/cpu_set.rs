@@ -7,6 +7,16 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
+/// Number of CPUs that are online.
+pub fn online() -> u32 {
+    // SAFETY: No preconditions.
+    unsafe { kvm_helper_num_online_cpus() }
+}
+
+extern "C" {
+    fn kvm_helper_num_online_cpus() -> kernel::ffi::c_uint;
+}
+
 const CPUS: usize = bindings::NR_CPUS as usize;
 
 /// A set of CPUs, empty at first.
@@ -19,6 +29,7 @@ pub struct CpuSet {
 
 impl CpuSet {
     /// The empty set.
+    #[expect(clippy::new_without_default, reason = "meant for statics")]
     pub const fn new() -> Self {
         Self { member: [const { Atomic::new(false) }; CPUS] }
     }

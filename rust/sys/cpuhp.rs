@@ -61,14 +61,14 @@ impl<T: CpuState> Registration<T> {
         Ok(Self(PhantomData))
     }
 
-    unsafe extern "C" fn online(_cpu: c_uint) -> c_int {
+    extern "C" fn online(_cpu: c_uint) -> c_int {
         match T::online() {
             Ok(()) => 0,
             Err(err) => err.to_errno(),
         }
     }
 
-    unsafe extern "C" fn offline(_cpu: c_uint) -> c_int {
+    extern "C" fn offline(_cpu: c_uint) -> c_int {
         T::offline();
         0
     }

@@ -3,8 +3,22 @@
  * Macros and inline functions of the kernel that Rust can't call. Nothing else
  * belongs here; the prototypes stand beside the Rust wrappers.
  */
+#include <linux/cpumask.h>
+#include <linux/mm.h>
 #include <linux/smp.h>
 #include <linux/types.h>
+
+void kvm_helper_get_page(struct page *page);
+void kvm_helper_get_page(struct page *page)
+{
+	get_page(page);
+}
+
+unsigned int kvm_helper_num_online_cpus(void);
+unsigned int kvm_helper_num_online_cpus(void)
+{
+	return num_online_cpus();
+}
 
 /* Runs on every online CPU with interrupts off, and waits. */
 void kvm_helper_on_each_cpu(void (*function)(void *info));

@@ -6,6 +6,9 @@
 //! allowed: each wrapper states its contract, and callers need no `unsafe`. What
 //! differs between kernel versions stays in here as well.
 //!
+//! - [`anon_file`]: files without a name, for VMs, vCPUs and the like.
+//! - [`shared_page`]: pages that userspace maps.
+//! - [`process`]: the process that a VM belongs to.
 //! - [`chardev`]: a character device below the misc major, with a fixed minor.
 //! - [`cpuhp`]: a callback on each CPU as it comes and goes.
 //! - [`syscore`]: callbacks at suspend, resume and shutdown.
@@ -16,6 +19,7 @@
 #![warn(missing_docs)]
 
 mod abi_check;
+pub mod anon_file;
 #[allow(
     missing_docs,
     non_camel_case_types,
@@ -23,6 +27,7 @@ mod abi_check;
     non_upper_case_globals,
     unreachable_pub,
     dead_code,
+    improper_ctypes,
     clippy::all,
     clippy::undocumented_unsafe_blocks,
     reason = "generated"
@@ -31,8 +36,10 @@ mod bindings;
 pub mod chardev;
 pub mod cpu_set;
 pub mod cpuhp;
+pub mod process;
 #[cfg(CONFIG_S390)]
 pub mod s390;
+pub mod shared_page;
 pub mod syscore;
 #[cfg(CONFIG_X86_64)]
 pub mod x86;

@@ -64,22 +64,22 @@ impl<T: SystemState> Registration<T> {
         })
     }
 
-    unsafe extern "C" fn suspend(_data: *mut c_void) -> c_int {
+    extern "C" fn suspend(_data: *mut c_void) -> c_int {
         T::suspend();
         0
     }
 
-    unsafe extern "C" fn resume(_data: *mut c_void) {
+    extern "C" fn resume(_data: *mut c_void) {
         T::resume();
     }
 
-    unsafe extern "C" fn shutdown(_data: *mut c_void) {
+    extern "C" fn shutdown(_data: *mut c_void) {
         // SAFETY: `shutdown_cpu` fits the prototype and ignores its argument;
         // the call waits, so the module can't go away under it.
         unsafe { kvm_helper_on_each_cpu(Some(Self::shutdown_cpu)) };
     }
 
-    unsafe extern "C" fn shutdown_cpu(_info: *mut c_void) {
+    extern "C" fn shutdown_cpu(_info: *mut c_void) {
         T::shutdown_cpu();
     }
 }

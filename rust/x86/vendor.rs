@@ -2,7 +2,11 @@
 //! What a vendor module provides, and the core's [`Arch`] made of it.
 
 use core::marker::PhantomData;
-use kernel::{error::Result, module::ModuleMetadata};
+use kernel::{
+    error::{Error, Result},
+    module::ModuleMetadata,
+    prelude::*,
+};
 use kvm_core::arch::Arch;
 use kvm_sys::x86::Extension;
 
@@ -25,6 +29,17 @@ impl<V: Vendor> Arch for X86<V> {
     const COMPAT: bool = true;
     // kvm_run, port I/O data, coalesced I/O ring.
     const VCPU_MMAP_PAGES: u32 = 3;
+    // The ring belongs to the VM.
+    const VCPU_OWN_PAGES: u32 = 2;
+    const MAX_VCPUS: u32 = 1024;
+    // Ids carry topology, which leaves gaps.
+    const MAX_VCPU_ID: u32 = 4096;
+    const UNKNOWN_VCPU_IOCTL: Error = EINVAL;
+
+    fn has_vm_type(kind: usize) -> bool {
+        // KVM_X86_DEFAULT_VM
+        kind == 0
+    }
 
     fn enable_cpu() -> Result {
         V::EXTENSION.enable_on_this_cpu()

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A virtual machine, its file and its ioctls.
+//!
+//! Lifetime: the VM's file and each vCPU's file hold a reference, in whatever
+//! order they are closed; the VM owns its vCPUs. The process that made it is
+//! known by its address space, and nobody else may use the files.
+//!
+//! Locks: [`Vm::create`] orders the creation of vCPUs; it may be held while
+//! memory is allocated, and nothing is taken inside it.
+
+use crate::{
+    arch::Arch,
+    capability,
+    vcpu::{Vcpu, VcpuFile, VcpuTable},
+};
+use kernel::{
+    error::Result,
+    new_mutex,
+    prelude::*,
+    str::CString,
+    sync::{Arc, ArcBorrow, Mutex},
+};
+use kvm_sys::{
+    anon_file::{AnonFile, Opening},
+    process::AddressSpace,
+};
+use kvm_uapi::ioctl::{KVM_CHECK_EXTENSION, KVM_CREATE_VCPU};
+
+/// A virtual machine.
+#[pin_data]
+pub struct Vm<A: Arch> {
+    owner: AddressSpace,
+    #[pin]
+    create: Mutex<()>,
+    vcpus: VcpuTable<A>,
+}
+
+impl<A: Arch> Vm<A> {
+    const ROOM: () = assert!(A::MAX_VCPUS <= VcpuTable::<A>::CAPACITY);
+
+    /// Makes a VM for the current process and opens a file on it
+    /// (`KVM_CREATE_VM`).
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a type that the architecture doesn't have; those of
+    /// [`Opening::new`].
+    pub fn create(kind: usize) -> Result<u32> {
+        if !A::has_vm_type(kind) {
+            return Err(EINVAL);
+        }
+        let () = Self::ROOM;
+        let owner = AddressSpace::current()?;
+        let vm = Arc::pin_init(
+            try_pin_init!(Self {
+                owner,
+                create <- new_mutex!((), "kvm_vm_create"),
+                vcpus: VcpuTable::new(),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        Ok(Opening::new(c"kvm-vm", vm)?.finish())
+    }
+
+    /// Refuses a process other than the one that made the VM.
+    ///
+    /// # Errors
+    ///
+    /// `EIO`.
+    pub fn check_caller(&self) -> Result {
+        if self.owner.is_current() {
+            Ok(())
+        } else {
+            Err(EIO)
+        }
+    }
+
+    /// Makes a vCPU and opens a file on it (`KVM_CREATE_VCPU`).
+    fn create_vcpu(vm: ArcBorrow<'_, Self>, id: usize) -> Result<u32> {
+        let id = u32::try_from(id).map_err(|_| EINVAL)?;
+        if id >= A::MAX_VCPU_ID {
+            return Err(EINVAL);
+        }
+        let _creating = vm.create.lock();
+        if vm.vcpus.count() >= A::MAX_VCPUS {
+            return Err(EINVAL);
+        }
+        if vm.vcpus.has_id(id) {
+            return Err(EEXIST);
+        }
+        let vcpu = Arc::new(Vcpu::new(id)?, GFP_KERNEL_ACCOUNT)?;
+        let file = VcpuFile::new(vm.into(), vcpu.clone());
+        let file = Arc::new(file, GFP_KERNEL_ACCOUNT)?;
+        let name = CString::try_from_fmt(fmt!("kvm-vcpu:{id}"))?;
+        // The vCPU can't be taken back once it is in the table.
+        let opening = Opening::new(&name, file)?;
+        vm.vcpus.push(vcpu)?;
+        Ok(opening.finish())
+    }
+}
+
+impl<A: Arch> AnonFile for Vm<A> {
+    type Module = A::Module;
+    const COMPAT: bool = A::COMPAT;
+
+    fn ioctl(this: ArcBorrow<'_, Self>, request: u32, arg: usize) -> Result<u32> {
+        this.check_caller()?;
+        match request {
+            KVM_CHECK_EXTENSION => Ok(capability::check::<A>(arg)),
+            KVM_CREATE_VCPU => Self::create_vcpu(this, arg),
+            _ => Err(ENOTTY),
+        }
+    }
+}

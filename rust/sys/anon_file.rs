@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Files without a name: what VM, vCPU, device and statistics fds are.
+//!
+//! C header: `include/linux/anon_inodes.h`.
+
+use crate::{bindings as own, shared_page::SharedPage};
+use core::{marker::PhantomData, ptr};
+use kernel::{
+    bindings,
+    error::{from_err_ptr, Result},
+    ffi::{c_int, c_long, c_uint, c_ulong},
+    fs::{file::flags::O_CLOEXEC, file::FileDescriptorReservation, File},
+    module::{this_module, ModuleMetadata},
+    prelude::*,
+    sync::{aref::ARef, Arc, ArcBorrow},
+    types::ForeignOwnable,
+};
+
+/// What a nameless file does. The file holds a reference to the object; closing
+/// the last descriptor drops it.
+pub trait AnonFile: Send + Sync + 'static {
+    /// The module that is pinned while the file exists.
+    type Module: ModuleMetadata;
+    /// Whether 32-bit processes of a 64-bit kernel may use the file, with the
+    /// same requests.
+    const COMPAT: bool;
+    /// Whether the file has pages to map; see [`Self::page`].
+    const MAPPABLE: bool = false;
+
+    /// Answers a request; `arg` is whatever userspace passed, a number or an
+    /// unchecked user address.
+    fn ioctl(this: ArcBorrow<'_, Self>, request: u32, arg: usize) -> Result<u32>;
+
+    /// The page that userspace sees at an offset, in pages. Touching an offset
+    /// without a page raises SIGBUS.
+    fn page(&self, _offset: usize) -> Option<&SharedPage> {
+        None
+    }
+}
+
+/// A file and a descriptor for it that userspace can't see yet. Dropping it
+/// closes both; nothing can fail between here and [`Opening::finish`].
+pub struct Opening {
+    descriptor: FileDescriptorReservation,
+    file: ARef<File>,
+}
+
+impl Opening {
+    /// Makes a file on `object` for reading and writing, close-on-exec. `name` is
+    /// what /proc shows.
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE`, `ENFILE` or `ENOMEM`; the reference to `object` is dropped.
+    pub fn new<T: AnonFile>(name: &CStr, object: Arc<T>) -> Result<Self> {
+        let descriptor = FileDescriptorReservation::get_unused_fd_flags(O_CLOEXEC)?;
+        Ok(Self { descriptor, file: new_file(name, object)? })
+    }
+
+    /// Lets userspace have it; the descriptor's number.
+    pub fn finish(self) -> u32 {
+        let number = self.descriptor.reserved_fd();
+        self.descriptor.fd_install(self.file);
+        number
+    }
+}
+
+fn new_file<T: AnonFile>(name: &CStr, object: Arc<T>) -> Result<ARef<File>> {
+    let object = object.into_foreign();
+    // SAFETY: The name is copied; the operations live as long as the module,
+    // which they pin, and expect a foreign `Arc<T>` as private data.
+    let file = from_err_ptr(unsafe {
+        own::anon_inode_getfile(
+            name.as_char_ptr(),
+            &Operations::<T>::TABLE,
+            object,
+            bindings::O_RDWR as c_int,
+        )
+    })
+    .inspect_err(|_| {
+        // SAFETY: No file was made, so the reference is still ours.
+        drop(unsafe { Arc::<T>::from_foreign(object) });
+    })?;
+    // SAFETY: The file is new and its one reference is ours to give away.
+    Ok(unsafe { ARef::from_raw(ptr::NonNull::new_unchecked(file.cast::<File>())) })
+}
+
+struct Operations<T>(PhantomData<T>);
+
+impl<T: AnonFile> Operations<T> {
+    const TABLE: bindings::file_operations = bindings::file_operations {
+        owner: this_module::<T::Module>().as_ptr(),
+        release: Some(Self::release),
+        unlocked_ioctl: Some(Self::ioctl),
+        compat_ioctl: if T::COMPAT { Some(Self::ioctl) } else { None },
+        mmap: if T::MAPPABLE { Some(Self::mmap) } else { None },
+        llseek: Some(bindings::noop_llseek),
+        ..pin_init::zeroed()
+    };
+
+    const PAGES: bindings::vm_operations_struct =
+        bindings::vm_operations_struct { fault: Some(Self::fault), ..pin_init::zeroed() };
+
+    /// # Safety
+    ///
+    /// `file` is one that [`new_file`] made, and isn't used afterwards.
+    unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+        // SAFETY: By this function's contract the private data is the foreign
+        // `Arc<T>`, and nobody borrows it any more.
+        drop(unsafe { Arc::<T>::from_foreign((*file).private_data) });
+        0
+    }
+
+    /// # Safety
+    ///
+    /// `file` is one that [`new_file`] made and stays open during the call.
+    unsafe extern "C" fn ioctl(file: *mut bindings::file, request: c_uint, arg: c_ulong) -> c_long {
+        // SAFETY: By this function's contract the private data is the foreign
+        // `Arc<T>`, and isn't released during the call.
+        let object = unsafe { Arc::<T>::borrow((*file).private_data) };
+        match T::ioctl(object, request, arg) {
+            Ok(value) => value as c_long,
+            Err(err) => err.to_errno() as c_long,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `vma` is an area that is being set up for a file that [`new_file`] made.
+    unsafe extern "C" fn mmap(
+        _file: *mut bindings::file,
+        vma: *mut bindings::vm_area_struct,
+    ) -> c_int {
+        // SAFETY: By this function's contract nobody else looks at the area yet.
+        unsafe { (*vma).vm_ops = &Self::PAGES };
+        0
+    }
+
+    /// # Safety
+    ///
+    /// `fault` describes a fault in an area that [`Self::mmap`] set up.
+    unsafe extern "C" fn fault(fault: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+        // SAFETY: By this function's contract the area belongs to a file that
+        // `new_file` made; the area keeps it open.
+        let (object, offset) = unsafe {
+            let place = &(*fault).__bindgen_anon_1;
+            (Arc::<T>::borrow((*(*place.vma).vm_file).private_data), place.pgoff)
+        };
+        let Some(page) = object.page(offset) else {
+            return bindings::vm_fault_reason_VM_FAULT_SIGBUS;
+        };
+        // SAFETY: The caller wants a referenced page in this field.
+        unsafe { (*fault).page = page.take_reference() };
+        0
+    }
+}

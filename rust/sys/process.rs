@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The process that a VM belongs to, as its address space.
+
+use kernel::{current, error::Result, mm::Mm, prelude::*, sync::aref::ARef};
+
+/// A reference to the address space of a process. It doesn't keep the memory in
+/// it, only the identity: after the process exits or calls exec, nobody has it
+/// as theirs any more.
+pub struct AddressSpace(ARef<Mm>);
+
+impl AddressSpace {
+    /// That of the current process.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a kernel thread, which has none.
+    pub fn current() -> Result<Self> {
+        let task = current!();
+        let mm: &Mm = task.mm().ok_or(EINVAL)?;
+        Ok(Self(ARef::from(mm)))
+    }
+
+    /// Whether it is that of the current process.
+    pub fn is_current(&self) -> bool {
+        current!().mm().is_some_and(|mm| mm.as_raw() == self.0.as_raw())
+    }
+}
