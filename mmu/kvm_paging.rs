@@ -6,6 +6,7 @@
 //! (IBM Z). What they have in common lives here and knows of no processor.
 //!
 //! - [`addr`], [`level`]: address newtypes and table geometry.
+//! - [`slot`]: which guest frames the VMM backs, and where.
 //! - [`caps`]: what a processor's second-level paging offers.
 //! - [`entry`], [`format`]: one entry, and the processors' bit formats.
 //! - [`tables`]: the boundary to the memory that holds tables.
@@ -33,6 +34,7 @@ pub mod flush;
 pub mod format;
 pub mod level;
 pub mod map;
+pub mod slot;
 pub mod space;
 pub mod tables;
 #[cfg(test)]

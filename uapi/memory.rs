@@ -5,6 +5,7 @@
 //! layer that copies a structure in.
 
 use static_assertions::const_assert_eq;
+use zerocopy_derive::FromBytes;
 
 bitflags::bitflags! {
     /// `flags` of a memory slot.
@@ -21,7 +22,7 @@ bitflags::bitflags! {
 
 /// `struct kvm_userspace_memory_region`.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes)]
 pub struct UserspaceMemoryRegion {
     /// Slot number in bits 0–15, address space in bits 16–31.
     pub slot: u32,
@@ -35,10 +36,9 @@ pub struct UserspaceMemoryRegion {
     pub userspace_addr: u64,
 }
 const_assert_eq!(size_of::<UserspaceMemoryRegion>(), 32);
-
 /// `struct kvm_userspace_memory_region2`.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes)]
 pub struct UserspaceMemoryRegion2 {
     /// As in [`UserspaceMemoryRegion`].
     pub slot: u32,
@@ -63,7 +63,7 @@ const_assert_eq!(size_of::<UserspaceMemoryRegion2>(), 160);
 
 /// `struct kvm_dirty_log`.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes)]
 pub struct DirtyLog {
     /// Slot number and address space, as in [`UserspaceMemoryRegion`].
     pub slot: u32,
@@ -76,7 +76,7 @@ const_assert_eq!(size_of::<DirtyLog>(), 16);
 
 /// `struct kvm_clear_dirty_log`.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes)]
 pub struct ClearDirtyLog {
     /// Slot number and address space, as in [`UserspaceMemoryRegion`].
     pub slot: u32,

@@ -2,9 +2,12 @@
 //! What `KVM_CHECK_EXTENSION` answers, on /dev/kvm and on a VM.
 
 use crate::arch::Arch;
+use kvm_paging::slot::MAX_SLOTS;
 use kvm_sys::cpu_set;
 use kvm_uapi::cap::{
-    KVM_CAP_CHECK_EXTENSION_VM, KVM_CAP_MAX_VCPUS, KVM_CAP_MAX_VCPU_ID, KVM_CAP_NR_VCPUS,
+    KVM_CAP_CHECK_EXTENSION_VM, KVM_CAP_DESTROY_MEMORY_REGION_WORKS,
+    KVM_CAP_JOIN_MEMORY_REGIONS_WORKS, KVM_CAP_MAX_VCPUS, KVM_CAP_MAX_VCPU_ID, KVM_CAP_NR_MEMSLOTS,
+    KVM_CAP_NR_VCPUS,
 };
 
 /// Value of a capability: 0 if it isn't there, 1 or something that the capability
@@ -12,7 +15,10 @@ use kvm_uapi::cap::{
 pub fn check<A: Arch>(capability: usize) -> u32 {
     let Ok(capability) = u32::try_from(capability) else { return 0 };
     match capability {
-        KVM_CAP_CHECK_EXTENSION_VM => 1,
+        KVM_CAP_CHECK_EXTENSION_VM
+        | KVM_CAP_DESTROY_MEMORY_REGION_WORKS
+        | KVM_CAP_JOIN_MEMORY_REGIONS_WORKS => 1,
+        KVM_CAP_NR_MEMSLOTS => u32::from(MAX_SLOTS),
         // A recommendation: more than the host has only wait for each other.
         KVM_CAP_NR_VCPUS => cpu_set::online().min(A::MAX_VCPUS),
         KVM_CAP_MAX_VCPUS => A::MAX_VCPUS,

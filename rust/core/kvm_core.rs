@@ -10,13 +10,15 @@
 //! - [`provider`]: a loaded vendor module: hardware on, /dev/kvm there.
 //! - [`hardware`]: virtualization turned on on every CPU.
 //! - [`system`]: the ioctls of /dev/kvm; [`capability`]: what it says is there.
-//! - [`vm`], [`vcpu`]: virtual machines, virtual CPUs, and their files.
+//! - [`vm`], [`vcpu`]: virtual machines, virtual CPUs, and their files;
+//!   `memory`: the slots of a VM.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod arch;
 pub mod capability;
 pub mod hardware;
+mod memory;
 pub mod provider;
 pub mod system;
 pub mod vcpu;

@@ -5,12 +5,14 @@
 //! order they are closed; the VM owns its vCPUs. The process that made it is
 //! known by its address space, and nobody else may use the files.
 //!
-//! Locks: [`Vm::create`] orders the creation of vCPUs; it may be held while
-//! memory is allocated, and nothing is taken inside it.
+//! Locks: one orders the creation of vCPUs, one (in `memory`) changes of the
+//! slots. Both may be held while memory is allocated; neither is taken inside the
+//! other.
 
 use crate::{
     arch::Arch,
     capability,
+    memory::Memory,
     vcpu::{Vcpu, VcpuFile, VcpuTable},
 };
 use kernel::{
@@ -24,7 +26,7 @@ use kvm_sys::{
     anon_file::{AnonFile, Opening},
     process::AddressSpace,
 };
-use kvm_uapi::ioctl::{KVM_CHECK_EXTENSION, KVM_CREATE_VCPU};
+use kvm_uapi::ioctl::{KVM_CHECK_EXTENSION, KVM_CREATE_VCPU, KVM_SET_USER_MEMORY_REGION};
 
 /// A virtual machine.
 #[pin_data]
@@ -33,6 +35,8 @@ pub struct Vm<A: Arch> {
     #[pin]
     create: Mutex<()>,
     vcpus: VcpuTable<A>,
+    #[pin]
+    memory: Memory,
 }
 
 impl<A: Arch> Vm<A> {
@@ -56,6 +60,7 @@ impl<A: Arch> Vm<A> {
                 owner,
                 create <- new_mutex!((), "kvm_vm_create"),
                 vcpus: VcpuTable::new(),
+                memory <- Memory::new(),
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
@@ -108,6 +113,7 @@ impl<A: Arch> AnonFile for Vm<A> {
         match request {
             KVM_CHECK_EXTENSION => Ok(capability::check::<A>(arg)),
             KVM_CREATE_VCPU => Self::create_vcpu(this, arg),
+            KVM_SET_USER_MEMORY_REGION => this.memory.set_region(arg),
             _ => Err(ENOTTY),
         }
     }

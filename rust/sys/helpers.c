@@ -7,6 +7,13 @@
 #include <linux/mm.h>
 #include <linux/smp.h>
 #include <linux/types.h>
+#include <linux/uaccess.h>
+
+bool kvm_helper_access_ok(u64 address, u64 size);
+bool kvm_helper_access_ok(u64 address, u64 size)
+{
+	return access_ok((void __user *)address, size);
+}
 
 void kvm_helper_get_page(struct page *page);
 void kvm_helper_get_page(struct page *page)

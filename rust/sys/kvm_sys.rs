@@ -8,6 +8,8 @@
 //!
 //! - [`anon_file`]: files without a name, for VMs, vCPUs and the like.
 //! - [`shared_page`]: pages that userspace maps.
+//! - [`srcu_cell`]: a value that many read while one replaces it.
+//! - [`user`]: structures copied from and to userspace.
 //! - [`process`]: the process that a VM belongs to.
 //! - [`chardev`]: a character device below the misc major, with a fixed minor.
 //! - [`cpuhp`]: a callback on each CPU as it comes and goes.
@@ -40,6 +42,8 @@ pub mod process;
 #[cfg(CONFIG_S390)]
 pub mod s390;
 pub mod shared_page;
+pub mod srcu_cell;
 pub mod syscore;
+pub mod user;
 #[cfg(CONFIG_X86_64)]
 pub mod x86;

@@ -25,3 +25,14 @@ impl AddressSpace {
         current!().mm().is_some_and(|mm| mm.as_raw() == self.0.as_raw())
     }
 }
+
+/// Whether a range of addresses lies in the part of the address space that
+/// processes have. Says nothing of what is there.
+pub fn may_access(address: u64, size: u64) -> bool {
+    // SAFETY: The helper compares numbers.
+    unsafe { kvm_helper_access_ok(address, size) }
+}
+
+extern "C" {
+    fn kvm_helper_access_ok(address: u64, size: u64) -> bool;
+}
