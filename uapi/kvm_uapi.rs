@@ -16,7 +16,12 @@
 
 pub mod cap;
 pub mod ioctl;
+pub mod irq;
+mod layout;
 pub mod memory;
+pub mod s390;
+pub mod vcpu;
+pub mod x86;
 
 /// What `KVM_GET_API_VERSION` answers. Fixed for good: features are found with
 /// `KVM_CHECK_EXTENSION`.

@@ -13,11 +13,18 @@ const_assert_eq!(kvm_uapi::KVM_API_VERSION, bindings::KVM_API_VERSION);
 const_assert_eq!(kvm_uapi::KVM_MINOR, bindings::KVM_MINOR);
 
 macro_rules! same_ioctls {
-    ($($name:ident)*) => { paste! {
-        $(const_assert_eq!(kvm_uapi::ioctl::$name, bindings::[<ABI_ $name>]);)*
+    ($module:path; $($name:ident)*) => { paste! {
+        const _: () = {
+            use $module as ours;
+            $(assert!(ours::$name == bindings::[<ABI_ $name>], stringify!($name));)*
+        };
     } };
 }
-kvm_uapi::for_each_ioctl!(same_ioctls);
+kvm_uapi::for_each_ioctl!(same_ioctls, kvm_uapi::ioctl);
+#[cfg(CONFIG_X86_64)]
+kvm_uapi::for_each_x86_ioctl!(same_ioctls, kvm_uapi::ioctl::x86);
+#[cfg(CONFIG_S390)]
+kvm_uapi::for_each_s390_ioctl!(same_ioctls, kvm_uapi::ioctl::s390);
 
 macro_rules! same_capabilities {
     ($($name:ident)*) => {
@@ -26,14 +33,26 @@ macro_rules! same_capabilities {
 }
 kvm_uapi::for_each_capability!(same_capabilities);
 
+// A list of variable length after a structure has no size, so it counts in
+// neither.
 macro_rules! same_structs {
-    ($(($ours:ident, $theirs:ident, { $($field:ident)* }))*) => { $(
-        const_assert_eq!(size_of::<kvm_uapi::memory::$ours>(), size_of::<bindings::$theirs>());
-        const_assert_eq!(align_of::<kvm_uapi::memory::$ours>(), align_of::<bindings::$theirs>());
-        $(const_assert_eq!(
-            offset_of!(kvm_uapi::memory::$ours, $field),
-            offset_of!(bindings::$theirs, $field)
-        );)*
+    ($module:ident $(($ours:ident, $theirs:ident, { $($field:ident)* }))*) => { $(
+        const _: () = {
+            use bindings::$theirs as Theirs;
+            use kvm_uapi::$module::$ours as Ours;
+            assert!(size_of::<Ours>() == size_of::<Theirs>(), stringify!($theirs));
+            assert!(align_of::<Ours>() == align_of::<Theirs>(), stringify!($theirs));
+            $(assert!(
+                offset_of!(Ours, $field) == offset_of!(Theirs, $field),
+                concat!(stringify!($theirs), ".", stringify!($field))
+            );)*
+        };
     )* };
 }
-kvm_uapi::for_each_memory_struct!(same_structs);
+kvm_uapi::for_each_memory_struct!(same_structs, memory);
+kvm_uapi::for_each_irq_struct!(same_structs, irq);
+kvm_uapi::for_each_vcpu_struct!(same_structs, vcpu);
+#[cfg(CONFIG_X86_64)]
+kvm_uapi::for_each_x86_struct!(same_structs, x86);
+#[cfg(CONFIG_S390)]
+kvm_uapi::for_each_s390_struct!(same_structs, s390);

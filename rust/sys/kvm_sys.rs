@@ -30,7 +30,10 @@ pub mod anon_file;
     unreachable_pub,
     dead_code,
     improper_ctypes,
+    unsafe_op_in_unsafe_fn,
     clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
     clippy::undocumented_unsafe_blocks,
     reason = "generated"
 )]
