@@ -5,6 +5,10 @@
 //! References are to the AMD64 Architecture Programmer's Manual, volume 2
 //! (24593, revision 3.42).
 //!
+//! - [`caps`]: what a processor's SVM can do.
+//! - [`vmcb`]: the control block; [`event`]: what is delivered on entry.
+//! - [`exit`]: why a guest stopped; [`intercept`]: what makes it stop.
+//!
 //! This crate is pure: it is compiled into kvm-amd.ko and, by cargo, into host
 //! tests.
 #![no_std]
@@ -12,4 +16,11 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects, clippy::indexing_slicing))]
 #![warn(missing_docs)]
 
+#[cfg(test)]
+extern crate std;
+
 pub mod caps;
+pub mod event;
+pub mod exit;
+pub mod intercept;
+pub mod vmcb;
