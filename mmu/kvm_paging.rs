@@ -12,6 +12,7 @@
 //! - [`tables`]: the boundary to the memory that holds tables.
 //! - [`space`]: a tree of tables, and the protocol that makes lock-free changes
 //!   sound. Its operations: [`map`], [`zap`], [`track`].
+//! - [`guest`]: the walk through the guest's own tables.
 //! - [`flush`]: what the TLBs still owe after a change.
 //!
 //! This crate is pure: it is compiled into the modules and, by cargo, into host
@@ -32,6 +33,7 @@ pub mod entry;
 mod fake;
 pub mod flush;
 pub mod format;
+pub mod guest;
 pub mod level;
 pub mod map;
 pub mod slot;
