@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The kernels that machines boot and modules are built for.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::cache::Cache;
+use crate::machine::{Arch, Machine};
+
+/// Which kernel, as the user says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum Choice {
+    /// Debian's own on x86, a self-built one on s390.
+    #[default]
+    Stock,
+    /// A self-built x86 one with sanitizers and lock checking.
+    Debug,
+}
+
+/// A kernel that was prepared.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// `stock`, `z` or `debug`: the name of its directory and, with `-kernel`, of its setup step.
+    pub name: &'static str,
+    /// The compressed image a boot loader takes.
+    pub image: PathBuf,
+    /// The same kernel as an ELF file (x86 only).
+    pub uncompressed: PathBuf,
+    /// Where `modules.dep` lies.
+    pub modules: PathBuf,
+    /// What goes to `KDIR=`.
+    pub build: PathBuf,
+}
+
+/// The name of the kernel that `machine` boots for `choice`.
+pub fn name(machine: &dyn Machine, choice: Choice) -> Result<&'static str> {
+    match (machine.arch(), choice) {
+        (Arch::X86, Choice::Stock) => Ok("stock"),
+        (Arch::X86, Choice::Debug) => Ok("debug"),
+        (Arch::S390, Choice::Stock) => Ok("z"),
+        (Arch::S390, Choice::Debug) => bail!("there is no debug kernel for z"),
+    }
+}
+
+/// The setup step that makes the kernel called `name`.
+pub fn step(name: &str) -> &'static str {
+    match name {
+        "z" => "z-kernel",
+        "debug" => "debug-kernel",
+        _ => "stock-kernel",
+    }
+}
+
+/// The kernel called `name`, which must have been prepared.
+pub fn find(cache: &Cache, name: &'static str) -> Result<Kernel> {
+    let build = cache.kernel(name);
+    if name == "stock" {
+        let release = stock_release(cache)?;
+        let modules = cache.root().join("usr/lib/modules").join(&release);
+        return Ok(Kernel {
+            name,
+            image: modules.join("vmlinuz"),
+            uncompressed: build.join("vmlinux"),
+            modules,
+            build,
+        });
+    }
+    let arch = if name == "z" { "s390" } else { "x86" };
+    Ok(Kernel {
+        name,
+        image: build.join(format!("arch/{arch}/boot/bzImage")),
+        uncompressed: build.join("vmlinux"),
+        modules: installed_modules(&build.join("install/lib/modules")),
+        build,
+    })
+}
+
+/// The release of Debian's kernel that was installed, as `uname -r` says it.
+pub fn stock_release(cache: &Cache) -> Result<String> {
+    note(cache, "kernel/stock-release")
+}
+
+/// The series of that kernel, `7.3`.
+pub fn stock_series(cache: &Cache) -> Result<String> {
+    note(cache, "kernel/stock-series")
+}
+
+fn note(cache: &Cache, below: &str) -> Result<String> {
+    let path = cache.path(below);
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(text.trim().to_owned())
+}
+
+/// The only directory below `dir`, where a self-built kernel installed its modules.
+fn installed_modules(dir: &Path) -> PathBuf {
+    let first = fs::read_dir(dir).ok().and_then(|mut list| list.next());
+    first.and_then(Result::ok).map_or_else(|| dir.to_owned(), |entry| entry.path())
+}
+
+impl Kernel {
+    /// The files to load for `names`, dependencies first, each once. A name that is built into the
+    /// kernel needs no file.
+    pub fn with_dependencies(&self, names: &[&str]) -> Result<Vec<PathBuf>> {
+        let path = self.modules.join("modules.dep");
+        let table =
+            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let builtin = fs::read_to_string(self.modules.join("modules.builtin")).unwrap_or_default();
+        let mut files: Vec<PathBuf> = Vec::new();
+        for name in names {
+            let line = table.lines().find(|line| {
+                line.split(':').next().is_some_and(|file| module_name(file) == underscored(name))
+            });
+            let Some((file, needs)) = line.and_then(|line| line.split_once(':')) else {
+                if builtin.lines().any(|file| module_name(file) == underscored(name)) {
+                    continue;
+                }
+                bail!("kernel {} has no module {name}", self.name);
+            };
+            // modules.dep lists what is needed first last.
+            for file in needs.split_whitespace().rev().chain([file]) {
+                let file = self.modules.join(file);
+                if !files.contains(&file) {
+                    files.push(file);
+                }
+            }
+        }
+        Ok(files)
+    }
+}
+
+/// The name of the module in `path`: no directory, no suffixes, underscores for dashes.
+pub fn module_name(path: &str) -> String {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    underscored(file.split('.').next().unwrap_or(file))
+}
+
+fn underscored(name: &str) -> String {
+    name.replace('-', "_")
+}

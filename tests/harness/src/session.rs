@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: GPL-2.0
+//! One run of a machine, from its start to its power-off: watches the clock, hands on what the command
+//! writes, and judges the kernel's log at the end.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use proto::{Exit, Frame, Kind};
+
+use crate::channel::{self, Event};
+use crate::hostlog;
+use crate::machine::{BootSpec, Machine, Running};
+
+/// Exit status of a run that took too long.
+pub const TIMED_OUT: u8 = 124;
+/// Exit status of a run whose machine broke: it died, or its kernel log has a report.
+pub const BROKEN: u8 = 125;
+
+/// How long a machine may take to power off.
+const POWER_OFF: Duration = Duration::from_secs(30);
+
+/// The sending end of the channel, shared with whoever forwards input.
+pub type Sender = Arc<Mutex<Box<dyn Write + Send>>>;
+
+/// What the caller does with what comes out of the machine.
+pub trait Listener {
+    /// The machine is up; `tx` reaches the command.
+    fn up(&mut self, tx: &Sender);
+    /// The command wrote `bytes` to its standard output.
+    fn stdout(&mut self, bytes: &[u8]);
+    /// The command wrote `bytes` to its standard error.
+    fn stderr(&mut self, bytes: &[u8]);
+}
+
+/// How a run went.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The command's exit status, or [`TIMED_OUT`] or [`BROKEN`].
+    pub status: u8,
+    /// Why it is one of the latter.
+    pub trouble: Option<String>,
+}
+
+/// Where a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Boot,
+    Command,
+    PowerOff,
+}
+
+struct Session<'a> {
+    name: &'static str,
+    listener: &'a mut dyn Listener,
+    tx: Sender,
+    phase: Phase,
+    deadline: Instant,
+    limit: Duration,
+    timeout: Duration,
+    frames: u64,
+    exit: Option<Exit>,
+    kernel_log: Vec<u8>,
+    text: String,
+    console: PathBuf,
+}
+
+/// Boots `machine` and sees the run through.
+pub fn run(
+    machine: &dyn Machine,
+    spec: &BootSpec,
+    timeout: Duration,
+    listener: &mut dyn Listener,
+) -> Result<Outcome> {
+    let running =
+        machine.boot(spec).with_context(|| format!("starting machine {}", machine.name()))?;
+    let Running { mut child, rx, tx, console } = running;
+    let boot = Duration::from_secs(machine.boot_seconds());
+    let mut session = Session {
+        name: machine.name(),
+        listener,
+        tx: Arc::new(Mutex::new(tx)),
+        phase: Phase::Boot,
+        deadline: Instant::now() + boot,
+        limit: boot,
+        timeout,
+        frames: 0,
+        exit: None,
+        kernel_log: Vec::new(),
+        text: String::new(),
+        console,
+    };
+    let events = channel::listen(rx);
+    let late = loop {
+        let left = session.deadline.saturating_duration_since(Instant::now());
+        match events.recv_timeout(left) {
+            Ok(Event::Closed) | Err(RecvTimeoutError::Disconnected) => break false,
+            Ok(Event::Text(line)) => session.keep(&line),
+            Ok(Event::Frame(frame)) => session.take(frame),
+            Err(RecvTimeoutError::Timeout) => break true,
+        }
+        if session.exit.is_some() && child.try_wait()?.is_some() {
+            break false;
+        }
+    };
+    child.kill();
+    Ok(session.judge(late))
+}
+
+impl Session<'_> {
+    fn enter(&mut self, phase: Phase, limit: Duration) {
+        self.phase = phase;
+        self.limit = limit;
+        self.deadline = Instant::now() + limit;
+    }
+
+    fn keep(&mut self, line: &str) {
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
+    fn take(&mut self, frame: Frame) {
+        match frame.kind {
+            Kind::Exit => {
+                self.exit = Exit::from_payload(&frame.payload);
+                self.enter(Phase::PowerOff, POWER_OFF);
+                return;
+            }
+            Kind::Hello => {
+                self.enter(Phase::Command, self.timeout);
+                self.listener.up(&self.tx);
+            }
+            Kind::Stdout => self.listener.stdout(&frame.payload),
+            Kind::Stderr => self.listener.stderr(&frame.payload),
+            Kind::KernelLog => self.kernel_log.extend(frame.payload),
+            Kind::Note => {
+                let note = String::from_utf8_lossy(&frame.payload).into_owned();
+                eprintln!("{}: {note}", self.name);
+            }
+            Kind::Stdin | Kind::Window | Kind::EndOfInput => {}
+        }
+        self.frames += 1;
+    }
+
+    /// The verdict, once the machine is gone; `late` if it had to be killed.
+    fn judge(&self, late: bool) -> Outcome {
+        let console = fs::read(&self.console).unwrap_or_default();
+        let console = String::from_utf8_lossy(&console).into_owned() + &self.text;
+        let mut reports = hostlog::reports(&String::from_utf8_lossy(&self.kernel_log));
+        if reports.is_empty() {
+            reports = hostlog::reports(&console);
+        }
+        let broken = |text: String| Outcome { status: BROKEN, trouble: Some(text) };
+        let name = self.name;
+        let log = self.console.display();
+        if !reports.is_empty() {
+            let text = reports.join("\n\n");
+            return broken(format!(
+                "the kernel of machine {name} reported trouble:\n{text}\nconsole log: {log}"
+            ));
+        }
+        match self.exit {
+            Some(exit) if exit.frames != self.frames => broken(format!(
+                "machine {name}: {} of {} frames were lost on the way; console log: {log}",
+                exit.frames.saturating_sub(self.frames),
+                exit.frames
+            )),
+            Some(exit) => Outcome { status: exit.status, trouble: None },
+            None if late => Outcome {
+                status: TIMED_OUT,
+                trouble: Some(format!(
+                    "machine {name}: {} took longer than {} s; console log: {log}{}",
+                    match self.phase {
+                        Phase::Boot => "the boot",
+                        Phase::Command => "the command",
+                        Phase::PowerOff => "the power-off",
+                    },
+                    self.limit.as_secs(),
+                    tail(&console)
+                )),
+            },
+            None => broken(format!(
+                "machine {name} ended in the middle of {}; console log: {log}{}",
+                if self.phase == Phase::Boot { "its boot" } else { "the command" },
+                tail(&console)
+            )),
+        }
+    }
+}
+
+/// The last lines of the console, for a message.
+fn tail(console: &str) -> String {
+    let lines: Vec<&str> = console.lines().filter(|line| !line.trim().is_empty()).collect();
+    let start = lines.len().saturating_sub(10);
+    if lines.is_empty() {
+        return "\n(the console is empty)".into();
+    }
+    format!("\nits last lines:\n  {}", lines[start..].join("\n  "))
+}
