@@ -2,7 +2,7 @@
 //! Pages that the kernel and userspace see at the same time.
 
 use kernel::{
-    alloc::flags::{__GFP_ZERO, GFP_KERNEL_ACCOUNT},
+    alloc::flags::{GFP_KERNEL_ACCOUNT, __GFP_ZERO},
     bindings,
     error::Result,
     page::Page,

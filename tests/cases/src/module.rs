@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Loading and unloading the project's modules.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::kmod::{DeleteModuleFlags, ModuleInitFlags, delete_module, finit_module};
+
+use crate::processor::Processor;
+
+/// Where the harness puts the modules of a run.
+pub(crate) const DIR: &str = "/run/modules";
+
+/// File stem of the core module.
+pub(crate) const CORE: &str = "kvm";
+
+/// Inserts `stem`.ko; the kernel's errno if it refuses.
+pub(crate) fn insert(stem: &str) -> Result<Result<(), Errno>> {
+    let path = Path::new(DIR).join(format!("{stem}.ko"));
+    let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+    Ok(finit_module(&file, c"", ModuleInitFlags::empty()))
+}
+
+/// Removes a module without waiting; the kernel's errno if it refuses.
+pub(crate) fn remove(stem: &str) -> Result<Result<(), Errno>> {
+    let name = CString::new(stem.replace('-', "_"))?;
+    Ok(delete_module(&name, DeleteModuleFlags::O_NONBLOCK))
+}
+
+/// Loads the core and this machine's vendor module.
+pub(crate) fn load_all() -> Result<()> {
+    for stem in [CORE, Processor::current()?.vendor_module()] {
+        insert(stem)?.with_context(|| format!("inserting {stem}.ko"))?;
+    }
+    Ok(())
+}
+
+/// Unloads whatever of KVM is loaded.
+pub(crate) fn unload_all() -> Result<()> {
+    for stem in ["kvm-amd", "kvm-intel", "kvm-s390", CORE] {
+        if is_loaded(stem) {
+            remove(stem)?.with_context(|| format!("removing {stem}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a module is loaded.
+pub(crate) fn is_loaded(stem: &str) -> bool {
+    sys_dir(stem).exists()
+}
+
+/// References to a loaded module.
+pub(crate) fn references(stem: &str) -> Result<u32> {
+    let path = sys_dir(stem).join("refcnt");
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(text.trim().parse()?)
+}
+
+/// The values of `key` in a module file's `.modinfo`, which holds `key=value` strings.
+pub(crate) fn modinfo(stem: &str, key: &str) -> Result<Vec<String>> {
+    let path = Path::new(DIR).join(format!("{stem}.ko"));
+    let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+    let prefix = format!("{key}=");
+    let values: Vec<String> = bytes
+        .split(|byte| *byte == 0)
+        .filter_map(|string| std::str::from_utf8(string).ok()?.strip_prefix(&prefix))
+        .map(str::to_owned)
+        .collect();
+    if values.is_empty() {
+        bail!("{stem}.ko has no '{key}' in its module information");
+    }
+    Ok(values)
+}
+
+fn sys_dir(stem: &str) -> std::path::PathBuf {
+    Path::new("/sys/module").join(stem.replace('-', "_"))
+}
