@@ -105,11 +105,29 @@ pub fn prepare(place: &Place, request: &Request) -> Result<Kernel> {
 pub fn run(place: &Place, request: &Request, listener: &mut dyn Listener) -> Result<Outcome> {
     let kernel = prepare(place, request)?;
     let machine = request.machine;
+    for attempt in 1..machine.boot_attempts() {
+        let outcome = run_once(place, request, &kernel, listener)?;
+        if !outcome.stuck_in_boot {
+            return Ok(outcome);
+        }
+        eprintln!("{}: boot {attempt} stood still, trying once more", machine.name());
+    }
+    run_once(place, request, &kernel, listener)
+}
+
+/// One boot and what comes of it.
+fn run_once(
+    place: &Place,
+    request: &Request,
+    kernel: &Kernel,
+    listener: &mut dyn Listener,
+) -> Result<Outcome> {
+    let machine = request.machine;
     let dir = run_dir(place, machine.name())?;
     let initramfs = dir.join("initramfs");
-    let job = pack(place, request, &kernel, &initramfs)?;
+    let job = pack(place, request, kernel, &initramfs)?;
     let spec = BootSpec {
-        kernel: machine.image(&kernel),
+        kernel: machine.image(kernel),
         initramfs,
         cmdline: format!("{} {}", machine.cmdline(), request.kargs),
         smp: request.smp,

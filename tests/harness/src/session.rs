@@ -44,6 +44,8 @@ pub struct Outcome {
     pub status: u8,
     /// Why it is one of the latter.
     pub trouble: Option<String>,
+    /// The machine stood still, without a word of trouble, before PID 1 was there.
+    pub stuck_in_boot: bool,
 }
 
 /// Where a run is.
@@ -154,7 +156,8 @@ impl Session<'_> {
         if reports.is_empty() {
             reports = hostlog::reports(&console);
         }
-        let broken = |text: String| Outcome { status: BROKEN, trouble: Some(text) };
+        let broken =
+            |text: String| Outcome { status: BROKEN, trouble: Some(text), stuck_in_boot: false };
         let name = self.name;
         let log = self.console.display();
         if !reports.is_empty() {
@@ -169,7 +172,7 @@ impl Session<'_> {
                 exit.frames.saturating_sub(self.frames),
                 exit.frames
             )),
-            Some(exit) => Outcome { status: exit.status, trouble: None },
+            Some(exit) => Outcome { status: exit.status, trouble: None, stuck_in_boot: false },
             None if late => Outcome {
                 status: TIMED_OUT,
                 trouble: Some(format!(
@@ -182,6 +185,7 @@ impl Session<'_> {
                     self.limit.as_secs(),
                     tail(&console)
                 )),
+                stuck_in_boot: self.phase == Phase::Boot,
             },
             None => broken(format!(
                 "machine {name} ended in the middle of {}; console log: {log}{}",

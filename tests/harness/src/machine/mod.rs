@@ -137,6 +137,12 @@ pub trait Machine: Send + Sync {
         120
     }
 
+    /// How often a boot that stands still is tried. More than once only where the emulator is known to
+    /// stop by itself now and then; nothing of ours runs before PID 1.
+    fn boot_attempts(&self) -> u32 {
+        1
+    }
+
     /// Setup steps this machine needs beyond its kernel, by name.
     fn needs(&self) -> &'static [&'static str] {
         &[]

@@ -217,8 +217,11 @@ mod tests {
     fn verdicts() {
         let stdout = b"case a ok\ncase b FAILED no file\ncase c skipped no CPU\nnoise\n".to_vec();
         let output = Output { stdout, stderr: Vec::new() };
-        let outcome =
-            |status, trouble: Option<&str>| Outcome { status, trouble: trouble.map(str::to_owned) };
+        let outcome = |status, trouble: Option<&str>| Outcome {
+            status,
+            trouble: trouble.map(str::to_owned),
+            stuck_in_boot: false,
+        };
         let well = outcome(1, None);
         assert_eq!(judge("a", &output, &well), Verdict::Passed);
         assert_eq!(judge("b", &output, &well), Verdict::Failed("no file".into()));
