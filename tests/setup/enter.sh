@@ -14,6 +14,8 @@ tree=$(cd "$(dirname "$0")/../.." && pwd -P)
 cache=${KVM_CACHE:-/var/cache/kvm-rs}
 root=$cache/root
 log=$cache/logs/root.log
+# What cargo makes. Each checkout has a directory of its own, so that several may share the cache.
+target=$cache/target/$(printf %s "$tree" | sha256sum | cut -c 1-8)
 # What the harness needs to be built, and no more: the harness itself installs the rest.
 packages=ca-certificates,cargo,rustc,gcc,libc6-dev,make
 need_gib=12
@@ -141,16 +143,16 @@ mount_all() {
 
 # Builds the harness, unless nothing it is made of changed since the last time.
 build_harness() {
-	stamp=$cache/target/harness-built-from
-	if [ -x "$cache/target/debug/harness" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$tree" ] &&
-		[ -z "$(find Cargo.toml Cargo.lock tests/harness tests/proto -newer "$stamp" -print -quit)" ]; then
+	stamp=$target/harness-built-from
+	if [ -x "$target/debug/harness" ] &&
+		[ -e "$stamp" ] && [ -z "$(find Cargo.toml Cargo.lock tests/harness tests/proto -newer "$stamp" -print -quit)" ]; then
 		return
 	fi
-	mkdir -p "$cache/target"
-	exec 8>"$cache/target.lock"
+	mkdir -p "$target"
+	exec 8>"$target/lock"
 	flock 8
 	rm -f "$stamp"
-	echo "$tree" >"$stamp.new"
+	: >"$stamp.new"
 	chroot "$root" cargo build --locked --manifest-path "$tree/Cargo.toml" --package harness >&2 ||
 		die "building the harness failed (see above)"
 	mv "$stamp.new" "$stamp"
@@ -162,11 +164,11 @@ case ${1:-} in
 	shift
 	mount_all
 	cd "$tree"
-	export CARGO_HOME="$cache/cargo" CARGO_TARGET_DIR="$cache/target" HOME=/root LC_ALL=C.UTF-8
+	export CARGO_HOME="$cache/cargo" CARGO_TARGET_DIR="$target" HOME=/root LC_ALL=C.UTF-8
 	export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 	export KVM_TREE="$tree" KVM_CACHE="$cache"
 	build_harness
-	exec chroot "$root" "$cache/target/debug/harness" "$@"
+	exec chroot "$root" "$target/debug/harness" "$@"
 	;;
 *)
 	check_host

@@ -131,6 +131,11 @@ pub fn program(place: &Place, arch: Arch, name: &str) -> Result<PathBuf> {
     if !status.success() {
         bail!("building {name} for {target} failed");
     }
+    Ok(cargo_target()?.join(target).join("machine").join(name))
+}
+
+/// Where cargo puts what it makes of this tree.
+pub fn cargo_target() -> Result<PathBuf> {
     let dir = std::env::var_os("CARGO_TARGET_DIR").context("CARGO_TARGET_DIR is not set")?;
-    Ok(PathBuf::from(dir).join(target).join("machine").join(name))
+    Ok(PathBuf::from(dir))
 }

@@ -6,7 +6,7 @@
 //! src/linux/           kernel source
 //! kernel/{stock,z,debug}/   O= directories of that source, fit as KDIR=
 //! toolchain/           packages that cannot be installed beside the others, unpacked
-//! target/              cargo's
+//! target/              cargo's, a directory for each checkout
 //! build/               module builds
 //! stamps/ logs/ run/   what is whole, how it was made, what ran
 //! ```

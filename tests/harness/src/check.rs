@@ -69,7 +69,7 @@ pub fn doc(place: &Place) -> Result<bool> {
     setup::make(place, &["packages"])?;
     let status = doc_command(place).status().context("running cargo doc")?;
     if status.success() {
-        println!("{}", place.cache.path("target/doc").display());
+        println!("{}", build::cargo_target()?.join("doc").display());
     }
     Ok(status.success())
 }
