@@ -2,8 +2,9 @@
 //! kvm-s390.ko: IBM Z interpretive execution (SIE).
 #![deny(unsafe_code)]
 
-use kernel::prelude::*;
-use kvm_core::{arch::Arch, provider::Provider};
+use kernel::{prelude::*, sync::Arc};
+use kvm_core::{arch::Arch, provider::Provider, vm::Vm};
+use kvm_sys::kick::Kick;
 
 module! {
     type: KvmS390,
@@ -27,6 +28,27 @@ impl Arch for Sie {
     const MAX_VCPUS: u32 = 248;
     const MAX_VCPU_ID: u32 = 248;
     const UNKNOWN_VCPU_IOCTL: Error = ENOTTY;
+
+    type Vm = ();
+    type Vcpu = ();
+    type VcpuShared = ();
+
+    fn new_vm(_kind: usize) -> impl PinInit<(), Error> {
+        Ok(())
+    }
+
+    fn new_vcpu_shared(
+        _vm: &Vm<Self>,
+        _id: u32,
+        _index: u32,
+        _kick: Arc<Kick>,
+    ) -> impl PinInit<(), Error> {
+        Ok(())
+    }
+
+    fn new_vcpu(_vm: &Vm<Self>, _id: u32, _index: u32) -> Result {
+        Ok(())
+    }
 
     fn has_vm_type(kind: usize) -> bool {
         kind == 0

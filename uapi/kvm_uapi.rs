@@ -19,6 +19,7 @@ pub mod ioctl;
 pub mod irq;
 mod layout;
 pub mod memory;
+pub mod run;
 pub mod s390;
 pub mod vcpu;
 pub mod x86;

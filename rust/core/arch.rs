@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What an architecture provides.
 
+use crate::{
+    vcpu::{Held, Vcpu},
+    vm::Vm,
+};
 use kernel::{
     error::{Error, Result},
     module::ModuleMetadata,
     prelude::*,
+    sync::{Arc, ArcBorrow},
 };
+use kvm_sys::kick::Kick;
 
 /// One processor type's side of KVM, implemented once in each vendor module.
-pub trait Arch: 'static {
+pub trait Arch: Sized + 'static {
     /// The vendor module; it stays loaded while a KVM file is open.
     type Module: ModuleMetadata;
 
@@ -30,6 +36,16 @@ pub trait Arch: 'static {
     /// What a vCPU's file answers to a KVM ioctl that it doesn't know.
     const UNKNOWN_VCPU_IOCTL: Error;
 
+    /// What a VM has besides what all architectures share.
+    type Vm: Send + Sync;
+
+    /// A vCPU's state, for the one thread that holds the vCPU: registers, control
+    /// blocks, what is pending.
+    type Vcpu: Send;
+
+    /// The part of a vCPU that any thread may reach at any time.
+    type VcpuShared: Send + Sync;
+
     /// Whether VMs of this type (the argument of `KVM_CREATE_VM`) can be made.
     fn has_vm_type(kind: usize) -> bool;
 
@@ -47,6 +63,57 @@ pub trait Arch: 'static {
     /// there.
     fn check_extension(_capability: u32) -> u32 {
         0
+    }
+
+    /// The architecture's part of a new VM of a type that it has.
+    fn new_vm(kind: usize) -> impl PinInit<Self::Vm, Error>;
+
+    /// The shared part of a new vCPU. `index` counts the VM's vCPUs; `kick` gets
+    /// the vCPU's attention.
+    fn new_vcpu_shared(
+        vm: &Vm<Self>,
+        id: u32,
+        index: u32,
+        kick: Arc<Kick>,
+    ) -> impl PinInit<Self::VcpuShared, Error>;
+
+    /// The state of a new vCPU.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, or what keeps a VM from having this vCPU.
+    fn new_vcpu(vm: &Vm<Self>, id: u32, index: u32) -> Result<Self::Vcpu>;
+
+    /// A vCPU is in the VM's table now. The VM's creation lock is held.
+    fn vcpu_added(_vm: &Vm<Self>, _vcpu: &Vcpu<Self>) {}
+
+    /// An ioctl of a VM that the core doesn't know.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTTY` for an unknown request.
+    fn vm_ioctl(_vm: ArcBorrow<'_, Vm<Self>>, _request: u32, _arg: usize) -> Result<u32> {
+        Err(ENOTTY)
+    }
+
+    /// An ioctl of a vCPU that is answered without holding it; `None` for all
+    /// others.
+    fn vcpu_ioctl_unheld(
+        _vm: ArcBorrow<'_, Vm<Self>>,
+        _vcpu: &Vcpu<Self>,
+        _request: u32,
+        _arg: usize,
+    ) -> Option<Result<u32>> {
+        None
+    }
+
+    /// An ioctl of a vCPU, `KVM_RUN` among them, that the core doesn't know.
+    ///
+    /// # Errors
+    ///
+    /// [`Self::UNKNOWN_VCPU_IOCTL`] for an unknown request.
+    fn vcpu_ioctl(_held: Held<'_, Self>, _request: u32, _arg: usize) -> Result<u32> {
+        Err(Self::UNKNOWN_VCPU_IOCTL)
     }
 
     /// An ioctl of /dev/kvm that the core doesn't know.

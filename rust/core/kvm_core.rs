@@ -10,6 +10,7 @@
 //! - [`provider`]: a loaded vendor module: hardware on, /dev/kvm there.
 //! - [`hardware`]: virtualization turned on on every CPU.
 //! - [`system`]: the ioctls of /dev/kvm; [`capability`]: what it says is there.
+//! - [`request`]: what is asked of a running vCPU.
 //! - [`vm`], [`vcpu`]: virtual machines, virtual CPUs, and their files;
 //!   `memory`: the slots of a VM.
 #![deny(unsafe_code)]
@@ -20,6 +21,7 @@ pub mod capability;
 pub mod hardware;
 mod memory;
 pub mod provider;
+pub mod request;
 pub mod system;
 pub mod vcpu;
 pub mod vm;

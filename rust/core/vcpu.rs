@@ -1,45 +1,108 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A virtual CPU, its file, and the table of those of a VM.
 
-use crate::{arch::Arch, vm::Vm};
-use core::marker::PhantomData;
+use crate::{
+    arch::Arch,
+    request::{Request, Requests},
+    vm::Vm,
+};
 use kernel::{
     error::Result,
     prelude::*,
+    static_lock_class,
     sync::{
         atomic::{Acquire, Atomic, Relaxed, Release},
         Arc, ArcBorrow, SetOnce,
     },
 };
-use kvm_sys::{anon_file::AnonFile, shared_page::SharedPage};
+use kvm_sys::{
+    anon_file::AnonFile,
+    kick::{Inside, Kick},
+    killable_mutex::KillableMutex,
+    shared_page::SharedPage,
+};
 use kvm_uapi::ioctl::{self, KVMIO};
 
 /// A virtual CPU. It lives as long as its VM.
+#[pin_data]
 pub struct Vcpu<A: Arch> {
     id: u32,
+    index: u32,
     /// What userspace maps of the vCPU's file, by page offset.
     pages: KVec<SharedPage>,
-    _arch: PhantomData<fn() -> A>,
+    /// How others reach the thread that runs it.
+    pub kick: Arc<Kick>,
+    /// What others ask of it.
+    pub requests: Requests,
+    #[pin]
+    shared: A::VcpuShared,
+    /// The vCPU's state; whoever is in an ioctl of its file holds it.
+    #[pin]
+    state: KillableMutex<A::Vcpu>,
 }
 
 impl<A: Arch> Vcpu<A> {
-    /// A vCPU that has never run.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub fn new(id: u32) -> Result<Self> {
-        let mut pages = KVec::new();
-        for _ in 0..A::VCPU_OWN_PAGES {
-            pages.push(SharedPage::new()?, GFP_KERNEL_ACCOUNT)?;
-        }
-        Ok(Self { id, pages, _arch: PhantomData })
+    /// A vCPU that has never run, to become the `index`th of `vm`.
+    fn new<'a>(vm: &'a Vm<A>, id: u32, index: u32) -> impl PinInit<Self, Error> + use<'a, A> {
+        pin_init::pin_init_scope(move || {
+            let mut pages = KVec::new();
+            for _ in 0..A::VCPU_OWN_PAGES {
+                pages.push(SharedPage::new()?, GFP_KERNEL_ACCOUNT)?;
+            }
+            let state = A::new_vcpu(vm, id, index)?;
+            let kick = Arc::new(Kick::new(), GFP_KERNEL_ACCOUNT)?;
+            let new_shared = A::new_vcpu_shared(vm, id, index, kick.clone());
+            Ok(try_pin_init!(Self {
+                id,
+                index,
+                pages,
+                kick,
+                requests: Requests::new(),
+                shared <- new_shared,
+                state <- KillableMutex::new(state, c"kvm_vcpu", static_lock_class!()),
+            }? Error))
+        })
     }
 
     /// The number that userspace gave it; unique within the VM.
+    #[inline]
     pub fn id(&self) -> u32 {
         self.id
     }
+
+    /// Its place in the order of creation.
+    #[inline]
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// The part that any thread may reach.
+    #[inline]
+    pub fn shared(&self) -> &A::VcpuShared {
+        &self.shared
+    }
+
+    /// A page that it shares with userspace, 0 being `kvm_run`.
+    #[inline]
+    pub fn page(&self, offset: usize) -> Option<&SharedPage> {
+        self.pages.get(offset)
+    }
+
+    /// Leaves a request and gets the vCPU's attention. Doesn't wait.
+    pub fn request(&self, request: Request) {
+        self.requests.set(request);
+        self.kick.kick();
+    }
+}
+
+/// A vCPU in the hands of the one thread that may use its state.
+pub struct Held<'a, A: Arch> {
+    /// The VM.
+    pub vm: ArcBorrow<'a, Vm<A>>,
+    /// What everybody sees of the vCPU.
+    pub vcpu: &'a Vcpu<A>,
+    /// Its state.
+    pub state: &'a mut A::Vcpu,
 }
 
 /// What a vCPU's descriptor refers to. It keeps the VM.
@@ -60,16 +123,22 @@ impl<A: Arch> AnonFile for VcpuFile<A> {
     const COMPAT: bool = A::COMPAT;
     const MAPPABLE: bool = true;
 
-    fn ioctl(this: ArcBorrow<'_, Self>, request: u32, _arg: usize) -> Result<u32> {
+    fn ioctl(this: ArcBorrow<'_, Self>, request: u32, arg: usize) -> Result<u32> {
         this.vm.check_caller()?;
         if ioctl::type_of(request) != KVMIO {
             return Err(EINVAL);
         }
-        Err(A::UNKNOWN_VCPU_IOCTL)
+        let vm = this.vm.as_arc_borrow();
+        let vcpu = &*this.vcpu;
+        if let Some(result) = A::vcpu_ioctl_unheld(vm, vcpu, request, arg) {
+            return result;
+        }
+        let mut state = vcpu.state.lock()?;
+        A::vcpu_ioctl(Held { vm, vcpu, state: &mut state }, request, arg)
     }
 
     fn page(&self, offset: usize) -> Option<&SharedPage> {
-        self.vcpu.pages.get(offset)
+        self.vcpu.page(offset)
     }
 }
 
@@ -78,7 +147,7 @@ type Chunk<A> = [SetOnce<Arc<Vcpu<A>>>; CHUNK];
 
 /// The vCPUs of a VM in order of creation. Only grows, so that looking one up
 /// takes no lock.
-pub(crate) struct VcpuTable<A: Arch> {
+pub struct VcpuTable<A: Arch> {
     chunks: [SetOnce<KBox<Chunk<A>>>; CHUNK],
     count: Atomic<u32>,
 }
@@ -93,14 +162,31 @@ impl<A: Arch> VcpuTable<A> {
     }
 
     /// Number of vCPUs; those with a lower index are there.
-    pub(crate) fn count(&self) -> u32 {
+    pub fn count(&self) -> u32 {
         self.count.load(Acquire)
     }
 
     /// The vCPU with an index below [`Self::count`].
-    pub(crate) fn get(&self, index: u32) -> Option<&Arc<Vcpu<A>>> {
+    pub fn get(&self, index: u32) -> Option<&Arc<Vcpu<A>>> {
         let (chunk, slot) = position(index);
         self.chunks.get(chunk)?.as_ref()?.get(slot)?.as_ref()
+    }
+
+    /// All vCPUs in order of creation; those that come meanwhile may be missed.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Vcpu<A>>> {
+        (0..self.count()).filter_map(|index| self.get(index))
+    }
+
+    /// Leaves a request with every vCPU and waits until none is inside its guest
+    /// as it was before: each has seen the request when it enters again. Sleeping
+    /// ones are not woken. Interrupts must be on.
+    pub fn request_all(&self, request: Request) {
+        let mut inside = Inside::new();
+        for vcpu in self.iter() {
+            vcpu.requests.set(request);
+            inside.add(&vcpu.kick);
+        }
+        inside.interrupt_and_wait();
     }
 
     /// Whether a vCPU has this id.
@@ -108,7 +194,16 @@ impl<A: Arch> VcpuTable<A> {
         (0..self.count()).any(|index| self.get(index).is_some_and(|vcpu| vcpu.id() == id))
     }
 
-    /// Adds a vCPU. Callers keep each other out with the VM's lock.
+    /// Makes the next vCPU. Callers keep each other out with the VM's lock.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; the architecture's.
+    pub(crate) fn make(&self, vm: &Vm<A>, id: u32) -> Result<Arc<Vcpu<A>>> {
+        Arc::pin_init(Vcpu::new(vm, id, self.count.load(Relaxed)), GFP_KERNEL_ACCOUNT)
+    }
+
+    /// Adds the vCPU that was made last. Callers keep each other out as before.
     ///
     /// # Errors
     ///

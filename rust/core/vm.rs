@@ -13,7 +13,7 @@ use crate::{
     arch::Arch,
     capability,
     memory::Memory,
-    vcpu::{Vcpu, VcpuFile, VcpuTable},
+    vcpu::{VcpuFile, VcpuTable},
 };
 use kernel::{
     error::Result,
@@ -35,6 +35,8 @@ pub struct Vm<A: Arch> {
     #[pin]
     create: Mutex<()>,
     vcpus: VcpuTable<A>,
+    #[pin]
+    arch: A::Vm,
     #[pin]
     memory: Memory,
 }
@@ -60,11 +62,34 @@ impl<A: Arch> Vm<A> {
                 owner,
                 create <- new_mutex!((), "kvm_vm_create"),
                 vcpus: VcpuTable::new(),
+                arch <- A::new_vm(kind),
                 memory <- Memory::new(),
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
         Ok(Opening::new(c"kvm-vm", vm)?.finish())
+    }
+
+    /// The architecture's part.
+    #[inline]
+    pub fn arch(&self) -> &A::Vm {
+        &self.arch
+    }
+
+    /// The vCPUs.
+    #[inline]
+    pub fn vcpus(&self) -> &VcpuTable<A> {
+        &self.vcpus
+    }
+
+    /// Runs `change` while no vCPU can be created.
+    ///
+    /// # Errors
+    ///
+    /// Those of `change`.
+    pub fn with_creation_locked<R>(&self, change: impl FnOnce() -> Result<R>) -> Result<R> {
+        let _creating = self.create.lock();
+        change()
     }
 
     /// Refuses a process other than the one that made the VM.
@@ -93,13 +118,14 @@ impl<A: Arch> Vm<A> {
         if vm.vcpus.has_id(id) {
             return Err(EEXIST);
         }
-        let vcpu = Arc::new(Vcpu::new(id)?, GFP_KERNEL_ACCOUNT)?;
+        let vcpu = vm.vcpus.make(&vm, id)?;
         let file = VcpuFile::new(vm.into(), vcpu.clone());
         let file = Arc::new(file, GFP_KERNEL_ACCOUNT)?;
         let name = CString::try_from_fmt(fmt!("kvm-vcpu:{id}"))?;
         // The vCPU can't be taken back once it is in the table.
         let opening = Opening::new(&name, file)?;
-        vm.vcpus.push(vcpu)?;
+        vm.vcpus.push(vcpu.clone())?;
+        A::vcpu_added(&vm, &vcpu);
         Ok(opening.finish())
     }
 }
@@ -114,7 +140,7 @@ impl<A: Arch> AnonFile for Vm<A> {
             KVM_CHECK_EXTENSION => Ok(capability::check::<A>(arg)),
             KVM_CREATE_VCPU => Self::create_vcpu(this, arg),
             KVM_SET_USER_MEMORY_REGION => this.memory.set_region(arg),
-            _ => Err(ENOTTY),
+            _ => A::vm_ioctl(this, request, arg),
         }
     }
 }

@@ -33,6 +33,33 @@ macro_rules! same_capabilities {
 }
 kvm_uapi::for_each_capability!(same_capabilities);
 
+macro_rules! same_exit_reasons {
+    ($($name:ident)*) => {
+        $(const_assert_eq!(kvm_uapi::run::reason::$name, bindings::$name);)*
+    };
+}
+kvm_uapi::for_each_exit_reason!(same_exit_reasons);
+
+macro_rules! same_run_offsets {
+    ($($field:ident = $offset:ident;)*) => { $(
+        const_assert_eq!(offset_of!(bindings::kvm_run, $field), kvm_uapi::run::offset::$offset);
+    )* };
+}
+same_run_offsets! {
+    request_interrupt_window = REQUEST_INTERRUPT_WINDOW;
+    immediate_exit__unsafe = IMMEDIATE_EXIT;
+    exit_reason = EXIT_REASON;
+    ready_for_interrupt_injection = READY_FOR_INTERRUPT_INJECTION;
+    if_flag = IF_FLAG;
+    flags = FLAGS;
+    cr8 = CR8;
+    apic_base = APIC_BASE;
+    kvm_valid_regs = VALID_REGS;
+    kvm_dirty_regs = DIRTY_REGS;
+    s = SYNC_REGS;
+    __bindgen_anon_1 = EXIT;
+}
+
 // A list of variable length after a structure has no size, so it counts in
 // neither.
 macro_rules! same_structs {

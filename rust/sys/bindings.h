@@ -6,6 +6,7 @@
 #include <linux/anon_inodes.h>
 #include <linux/kvm.h>
 #include <linux/miscdevice.h>
+#include <linux/rcuwait.h>
 #include <linux/syscore_ops.h>
 
 #ifdef CONFIG_X86

@@ -5,9 +5,13 @@
  */
 #include <linux/cpumask.h>
 #include <linux/mm.h>
+#include <linux/mutex.h>
+#include <linux/rcuwait.h>
+#include <linux/sched.h>
 #include <linux/smp.h>
 #include <linux/types.h>
 #include <linux/uaccess.h>
+#include <trace/events/ipi.h>
 
 bool kvm_helper_access_ok(u64 address, u64 size);
 bool kvm_helper_access_ok(u64 address, u64 size)
@@ -19,6 +23,63 @@ void kvm_helper_get_page(struct page *page);
 void kvm_helper_get_page(struct page *page)
 {
 	get_page(page);
+}
+
+void *kvm_helper_page_address(struct page *page);
+void *kvm_helper_page_address(struct page *page)
+{
+	return page_address(page);
+}
+
+int kvm_helper_mutex_lock_killable(struct mutex *mutex);
+int kvm_helper_mutex_lock_killable(struct mutex *mutex)
+{
+	return mutex_lock_killable(mutex);
+}
+
+void kvm_helper_mutex_unlock(struct mutex *mutex);
+void kvm_helper_mutex_unlock(struct mutex *mutex)
+{
+	mutex_unlock(mutex);
+}
+
+void kvm_helper_rcuwait_prepare(struct rcuwait *wait);
+void kvm_helper_rcuwait_prepare(struct rcuwait *wait)
+{
+	prepare_to_rcuwait(wait);
+}
+
+void kvm_helper_rcuwait_finish(struct rcuwait *wait);
+void kvm_helper_rcuwait_finish(struct rcuwait *wait)
+{
+	finish_rcuwait(wait);
+}
+
+void kvm_helper_set_interruptible(void);
+void kvm_helper_set_interruptible(void)
+{
+	set_current_state(TASK_INTERRUPTIBLE);
+}
+
+/* Gets a vCPU out of its guest: any interrupt does. */
+void kvm_helper_interrupt_cpu(int cpu);
+void kvm_helper_interrupt_cpu(int cpu)
+{
+#ifdef CONFIG_X86
+	smp_send_reschedule(cpu);
+#endif
+}
+
+static void acknowledge(void *info)
+{
+}
+
+void kvm_helper_interrupt_cpus(const struct cpumask *cpus);
+void kvm_helper_interrupt_cpus(const struct cpumask *cpus)
+{
+	preempt_disable();
+	smp_call_function_many(cpus, acknowledge, NULL, true);
+	preempt_enable();
 }
 
 unsigned int kvm_helper_num_online_cpus(void);

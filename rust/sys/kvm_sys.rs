@@ -8,6 +8,8 @@
 //!
 //! - [`anon_file`]: files without a name, for VMs, vCPUs and the like.
 //! - [`shared_page`]: pages that userspace maps.
+//! - [`killable_mutex`]: a mutex whose waiters can be killed.
+//! - [`kick`]: getting a vCPU's attention.
 //! - [`srcu_cell`]: a value that many read while one replaces it.
 //! - [`user`]: structures copied from and to userspace.
 //! - [`process`]: the process that a VM belongs to.
@@ -41,6 +43,8 @@ mod bindings;
 pub mod chardev;
 pub mod cpu_set;
 pub mod cpuhp;
+pub mod kick;
+pub mod killable_mutex;
 pub mod process;
 #[cfg(CONFIG_S390)]
 pub mod s390;

@@ -6,9 +6,10 @@ use kernel::{
     error::{Error, Result},
     module::ModuleMetadata,
     prelude::*,
+    sync::Arc,
 };
-use kvm_core::arch::Arch;
-use kvm_sys::x86::Extension;
+use kvm_core::{arch::Arch, vm::Vm};
+use kvm_sys::{kick::Kick, x86::Extension};
 
 /// One vendor's virtualization extension.
 pub trait Vendor: 'static {
@@ -35,6 +36,27 @@ impl<V: Vendor> Arch for X86<V> {
     // Ids carry topology, which leaves gaps.
     const MAX_VCPU_ID: u32 = 4096;
     const UNKNOWN_VCPU_IOCTL: Error = EINVAL;
+
+    type Vm = ();
+    type Vcpu = ();
+    type VcpuShared = ();
+
+    fn new_vm(_kind: usize) -> impl PinInit<(), Error> {
+        Ok(())
+    }
+
+    fn new_vcpu_shared(
+        _vm: &Vm<Self>,
+        _id: u32,
+        _index: u32,
+        _kick: Arc<Kick>,
+    ) -> impl PinInit<(), Error> {
+        Ok(())
+    }
+
+    fn new_vcpu(_vm: &Vm<Self>, _id: u32, _index: u32) -> Result {
+        Ok(())
+    }
 
     fn has_vm_type(kind: usize) -> bool {
         // KVM_X86_DEFAULT_VM
