@@ -7,6 +7,7 @@
 #include <linux/kvm.h>
 #include <linux/miscdevice.h>
 #include <linux/rcuwait.h>
+#include <linux/preempt.h>
 #include <linux/syscore_ops.h>
 
 #ifdef CONFIG_X86

@@ -17,6 +17,10 @@
 //! - [`cpuhp`]: a callback on each CPU as it comes and goes.
 //! - [`syscore`]: callbacks at suspend, resume and shutdown.
 //! - [`cpu_set`]: a static set of CPUs.
+//! - [`percpu`]: a value for each CPU.
+//! - [`preempt`], [`irq`]: evidence that code stays on its CPU, that interrupts are
+//!   off; hooks for being scheduled out and in.
+//! - [`guest_mode`]: what the kernel wants done around running a guest.
 //! - [`x86`], [`s390`]: the processor's virtualization hardware.
 //!
 //! Nothing here takes a lock that a caller could hold.
@@ -43,8 +47,12 @@ mod bindings;
 pub mod chardev;
 pub mod cpu_set;
 pub mod cpuhp;
+pub mod guest_mode;
+pub mod irq;
 pub mod kick;
 pub mod killable_mutex;
+pub mod percpu;
+pub mod preempt;
 pub mod process;
 #[cfg(CONFIG_S390)]
 pub mod s390;

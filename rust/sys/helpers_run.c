@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Inline functions around preemption, interrupts, per-CPU data and the way into
+ * a guest. The prototypes stand beside the Rust wrappers: preempt.rs, irq.rs,
+ * percpu.rs, guest_mode.rs.
+ */
+#include <linux/cpumask.h>
+#include <linux/entry-virt.h>
+#include <linux/irqflags.h>
+#include <linux/kvm_host.h>
+#include <linux/percpu.h>
+#include <linux/preempt.h>
+#include <linux/sched.h>
+
+/* preempt.rs */
+
+void kvm_helper_preempt_disable(void);
+void kvm_helper_preempt_disable(void)
+{
+	preempt_disable();
+}
+
+void kvm_helper_preempt_enable(void);
+void kvm_helper_preempt_enable(void)
+{
+	preempt_enable();
+}
+
+bool kvm_helper_current_is_runnable(void);
+bool kvm_helper_current_is_runnable(void)
+{
+	return task_is_runnable(current);
+}
+
+/* irq.rs */
+
+bool kvm_helper_irq_disable_and_test(void);
+bool kvm_helper_irq_disable_and_test(void)
+{
+	unsigned long flags;
+
+	local_irq_save(flags);
+	return !raw_irqs_disabled_flags(flags);
+}
+
+void kvm_helper_irq_enable(void);
+void kvm_helper_irq_enable(void)
+{
+	local_irq_enable();
+}
+
+void kvm_helper_irq_window(void);
+void kvm_helper_irq_window(void)
+{
+	local_irq_enable();
+	/* sti holds interrupts back for one instruction. */
+	cpu_relax();
+	local_irq_disable();
+}
+
+/* percpu.rs */
+
+void __percpu *kvm_helper_percpu_alloc(size_t size, size_t align);
+void __percpu *kvm_helper_percpu_alloc(size_t size, size_t align)
+{
+	return __alloc_percpu(size, align);
+}
+
+void kvm_helper_percpu_free(void __percpu *base);
+void kvm_helper_percpu_free(void __percpu *base)
+{
+	free_percpu(base);
+}
+
+void *kvm_helper_percpu_of(void __percpu *base, unsigned int cpu);
+void *kvm_helper_percpu_of(void __percpu *base, unsigned int cpu)
+{
+	return per_cpu_ptr(base, cpu);
+}
+
+void *kvm_helper_percpu_this(void __percpu *base);
+void *kvm_helper_percpu_this(void __percpu *base)
+{
+	return raw_cpu_ptr(base);
+}
+
+bool kvm_helper_cpu_possible(unsigned int cpu);
+bool kvm_helper_cpu_possible(unsigned int cpu)
+{
+	return cpu < nr_cpu_ids && cpu_possible(cpu);
+}
+
+/* guest_mode.rs */
+
+int kvm_helper_guest_handle_work(void);
+int kvm_helper_guest_handle_work(void)
+{
+	return xfer_to_guest_mode_handle_work();
+}
+
+bool kvm_helper_guest_work_pending(void);
+bool kvm_helper_guest_work_pending(void)
+{
+	return __xfer_to_guest_mode_work_pending();
+}
+
+void kvm_helper_guest_prepare(void);
+void kvm_helper_guest_prepare(void)
+{
+	xfer_to_guest_mode_prepare();
+}
+
+void kvm_helper_guest_timing_enter(void);
+void kvm_helper_guest_timing_enter(void)
+{
+	guest_timing_enter_irqoff();
+}
+
+void kvm_helper_guest_timing_exit(void);
+void kvm_helper_guest_timing_exit(void)
+{
+	guest_timing_exit_irqoff();
+}
+
+/* Between these two nothing may be traced. */
+
+void kvm_helper_guest_state_enter(void);
+noinstr void kvm_helper_guest_state_enter(void)
+{
+	guest_state_enter_irqoff();
+}
+
+void kvm_helper_guest_state_exit(void);
+noinstr void kvm_helper_guest_state_exit(void)
+{
+	guest_state_exit_irqoff();
+}
