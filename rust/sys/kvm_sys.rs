@@ -13,6 +13,7 @@
 //! - [`srcu_cell`]: a value that many read while one replaces it.
 //! - [`user`]: structures copied from and to userspace.
 //! - [`process`]: the process that a VM belongs to.
+//! - [`timer`]: high-resolution timers.
 //! - [`chardev`]: a character device below the misc major, with a fixed minor.
 //! - [`cpuhp`]: a callback on each CPU as it comes and goes.
 //! - [`syscore`]: callbacks at suspend, resume and shutdown.
@@ -59,6 +60,7 @@ pub mod s390;
 pub mod shared_page;
 pub mod srcu_cell;
 pub mod syscore;
+pub mod timer;
 pub mod user;
 #[cfg(CONFIG_X86_64)]
 pub mod x86;
