@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What an x86 guest may have and do, as decisions without side effects.
+//!
+//! - [`feature`]: CPUID features as types, and how each comes to a guest.
+//! - [`cpuid`], [`xstate`], [`pv`]: leaves, XSAVE sizes, KVM's own leaves.
+//! - [`supported`]: what guests can have on this host.
+//! - [`guest_cpuid`], [`guest_features`]: the table of one vCPU, and what follows
+//!   from it.
+//!
+//! This crate decides, its user carries out. Nothing here knows of the kernel,
+//! allocates or sleeps; the host's CPUID and the time come in as arguments.
+//!
+//! "SDM" is Intel's Software Developer's Manual, "APM" AMD's Architecture
+//! Programmer's Manual.
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects, clippy::indexing_slicing))]
+#![warn(missing_docs)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod cpuid;
+#[cfg(test)]
+mod cpuid_tests;
+pub mod feature;
+mod feature_table;
+pub mod guest_cpuid;
+pub mod guest_features;
+pub mod pv;
+pub mod supported;
+pub mod xstate;
