@@ -174,17 +174,15 @@ fn cr4_reserved(features: &FeatureSet) -> u64 {
     !valid.bits()
 }
 
-/// EFER bits: AMD APM volume 2 section 3.1.7. FFXSR goes by what the host has:
-/// guests set it without looking.
-fn efer_valid(guest: &FeatureSet, host: &FeatureSet) -> u64 {
+/// Bits of EFER that software may set with these features: AMD APM volume 2
+/// section 3.1.7.
+pub(crate) fn efer_valid(features: &FeatureSet, host: &FeatureSet) -> u64 {
     let mut valid = Efer::SCE;
-    if guest.has(F::LM) {
-        valid |= Efer::LME | Efer::LMA;
-    }
-    valid.set(Efer::NXE, guest.has(F::NX));
-    valid.set(Efer::FFXSR, host.has(F::FXSR_OPT));
-    valid.set(Efer::AUTOIBRS, guest.has(F::AUTOIBRS));
-    if guest.has(F::SVM) {
+    valid.set(Efer::LME | Efer::LMA, features.has(F::LM));
+    valid.set(Efer::NXE, features.has(F::NX));
+    valid.set(Efer::FFXSR, features.has(F::FXSR_OPT));
+    valid.set(Efer::AUTOIBRS, features.has(F::AUTOIBRS));
+    if features.has(F::SVM) {
         valid |= Efer::SVME;
         valid.set(Efer::LMSLE, !host.has(F::EFER_LMSLE_MBZ));
     }

@@ -6,6 +6,9 @@
 //! - [`supported`]: what guests can have on this host.
 //! - [`guest_cpuid`], [`guest_features`]: the table of one vCPU, and what follows
 //!   from it.
+//! - [`control`], [`xcr`], [`debug`]: what may be written to CR0, CR3, CR4, CR8,
+//!   EFER, XCR0, IA32_XSS, DR6 and DR7, and what follows; [`sregs`]: the same for
+//!   all of them at once.
 //!
 //! This crate decides, its user carries out. Nothing here knows of the kernel,
 //! allocates or sleeps; the host's CPUID and the time come in as arguments.
@@ -20,13 +23,19 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod control;
+#[cfg(test)]
+mod control_tests;
 pub mod cpuid;
 #[cfg(test)]
 mod cpuid_tests;
+pub mod debug;
 pub mod feature;
 mod feature_table;
 pub mod guest_cpuid;
 pub mod guest_features;
 pub mod pv;
+pub mod sregs;
 pub mod supported;
+pub mod xcr;
 pub mod xstate;

@@ -147,6 +147,11 @@ impl Supported {
         self.xss
     }
 
+    /// Bits of EFER that some guest could set.
+    pub fn efer_valid(&self) -> u64 {
+        crate::guest_features::efer_valid(&self.features, &self.features)
+    }
+
     /// Sizes of the XSAVE components.
     pub fn xstate(&self) -> &XstateLayout {
         &self.xstate
