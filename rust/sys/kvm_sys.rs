@@ -22,7 +22,7 @@
 //! - [`preempt`], [`irq`]: evidence that code stays on its CPU, that interrupts are
 //!   off; hooks for being scheduled out and in.
 //! - [`guest_mode`]: what the kernel wants done around running a guest.
-//! - [`x86`], [`s390`]: the processor's virtualization hardware.
+//! - [`x86`], [`s390`]: the processor.
 //!
 //! Nothing here takes a lock that a caller could hold.
 #![warn(missing_docs)]
@@ -60,6 +60,8 @@ pub mod s390;
 pub mod shared_page;
 pub mod srcu_cell;
 pub mod syscore;
+#[cfg(CONFIG_X86_64)]
+mod task;
 pub mod timer;
 pub mod user;
 #[cfg(CONFIG_X86_64)]
