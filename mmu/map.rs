@@ -140,16 +140,17 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
         Ok((Mapped::New(level), FlushDebt::block(place.gfn, level)))
     }
 
-    /// Lets the guest write to a page that only the dirty log protects; the
-    /// level, or `None` if the host has a say.
-    pub fn allow_write(&self, gfn: Gfn) -> Option<Level> {
+    /// Lets the guest write to a page that only the dirty log protects, if it is
+    /// mapped at `largest` or below; the level, or `None` if the page is mapped
+    /// larger than that or the host has a say.
+    pub fn allow_write(&self, gfn: Gfn, largest: Level) -> Option<Level> {
         loop {
             let place = self.descend(gfn, Level::Page4K);
             let leaf = self.format.as_leaf(place.entry, place.level)?;
             if leaf.access.contains(Access::WRITE) {
                 return Some(place.level);
             }
-            if !leaf.may_write {
+            if !leaf.may_write || place.level > largest {
                 return None;
             }
             let writable = Leaf { access: leaf.access | Access::WRITE, ..leaf };

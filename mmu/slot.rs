@@ -125,6 +125,19 @@ pub fn plan(set: &[Slot], request: Request) -> Result<Change, Refused> {
     place(set, &slot, Some(old)).map(|_| Change::Move(old, slot))
 }
 
+/// Checks the numbers of a request; `None` if it is to delete the slot.
+///
+/// # Errors
+///
+/// [`Refused::Invalid`].
+pub fn check(request: Request) -> Result<Option<Slot>, Refused> {
+    if request.size == 0 {
+        let is_aligned = (request.guest_address | request.memory) & PAGE_SIZE.wrapping_sub(1) == 0;
+        return if request.id < MAX_SLOTS && is_aligned { Ok(None) } else { Err(Refused::Invalid) };
+    }
+    slot_of(request).map(Some)
+}
+
 /// Checks the numbers of a request.
 fn slot_of(request: Request) -> Result<Slot, Refused> {
     let Request { id, guest_address, size, memory } = request;

@@ -156,7 +156,7 @@ fn apply<F: Format>(
             }
         }
         Step::AllowWrite { gfn } => {
-            let level = space.allow_write(Gfn::new(gfn));
+            let level = space.allow_write(Gfn::new(gfn), Level::Page1G);
             assert_eq!(level.is_some(), model.0.contains_key(&gfn));
             if level.is_some() {
                 let (first, count) = Model::block(space, gfn);
