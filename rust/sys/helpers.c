@@ -99,6 +99,12 @@ void kvm_helper_on_each_cpu(void (*function)(void *info))
 #include <asm/cpufeature.h>
 #include <asm/msr.h>
 
+unsigned int kvm_helper_physical_bits(void);
+unsigned int kvm_helper_physical_bits(void)
+{
+	return boot_cpu_data.x86_phys_bits;
+}
+
 bool kvm_helper_boot_cpu_has(unsigned int feature);
 bool kvm_helper_boot_cpu_has(unsigned int feature)
 {

@@ -17,12 +17,16 @@
 //! - [`chardev`]: a character device below the misc major, with a fixed minor.
 //! - [`cpuhp`]: a callback on each CPU as it comes and goes.
 //! - [`syscore`]: callbacks at suspend, resume and shutdown.
+//! - [`mmu_notifier`]: being told of changes to an address space.
+//! - [`gup`]: from a user address to the page behind it.
+//! - [`table_page`]: pages that hold second-level tables.
+//! - [`map_section`]: short sections in which a vCPU maps pages.
 //! - [`cpu_set`]: a static set of CPUs.
 //! - [`percpu`]: a value for each CPU.
 //! - [`preempt`], [`irq`]: evidence that code stays on its CPU, that interrupts are
 //!   off; hooks for being scheduled out and in.
 //! - [`guest_mode`]: what the kernel wants done around running a guest.
-//! - [`x86`], [`s390`]: the processor.
+//! - [`x86`], [`s390`]: the processor's virtualization hardware.
 //!
 //! Nothing here takes a lock that a caller could hold.
 #![warn(missing_docs)]
@@ -49,9 +53,12 @@ pub mod chardev;
 pub mod cpu_set;
 pub mod cpuhp;
 pub mod guest_mode;
+pub mod gup;
 pub mod irq;
 pub mod kick;
 pub mod killable_mutex;
+pub mod map_section;
+pub mod mmu_notifier;
 pub mod percpu;
 pub mod preempt;
 pub mod process;
@@ -60,8 +67,7 @@ pub mod s390;
 pub mod shared_page;
 pub mod srcu_cell;
 pub mod syscore;
-#[cfg(CONFIG_X86_64)]
-mod task;
+pub mod table_page;
 pub mod timer;
 pub mod user;
 #[cfg(CONFIG_X86_64)]

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The process that a VM belongs to, as its address space.
 
-use kernel::{current, error::Result, mm::Mm, prelude::*, sync::aref::ARef};
+use kernel::{bindings, current, error::Result, mm::Mm, prelude::*, sync::aref::ARef};
 
 /// A reference to the address space of a process. It doesn't keep the memory in
 /// it, only the identity: after the process exits or calls exec, nobody has it
 /// as theirs any more.
+#[derive(Clone)]
 pub struct AddressSpace(ARef<Mm>);
 
 impl AddressSpace {
@@ -18,6 +19,10 @@ impl AddressSpace {
         let task = current!();
         let mm: &Mm = task.mm().ok_or(EINVAL)?;
         Ok(Self(ARef::from(mm)))
+    }
+
+    pub(crate) fn as_raw(&self) -> *mut bindings::mm_struct {
+        self.0.as_raw()
     }
 
     /// Whether it is that of the current process.
@@ -33,6 +38,13 @@ pub fn may_access(address: u64, size: u64) -> bool {
     unsafe { kvm_helper_access_ok(address, size) }
 }
 
+/// Lets others run if it is their turn. Sleeps.
+pub fn cond_resched() {
+    // SAFETY: No preconditions besides that.
+    unsafe { kvm_helper_cond_resched() };
+}
+
 extern "C" {
+    fn kvm_helper_cond_resched();
     fn kvm_helper_access_ok(address: u64, size: u64) -> bool;
 }

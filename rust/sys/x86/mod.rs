@@ -1,22 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-//! x86 processors: the virtualization hardware, and the host's state around a
-//! guest.
+//! The virtualization hardware of x86 processors.
 //!
 //! The kernel itself turns VMX and SVM on and off (`arch/x86/virt/hw.c`), counts
-//! users, and knows what to do when the machine crashes; [`Extension`] is its
-//! interface.
-//!
-//! - [`fpu`]: the guest's floating-point and vector state; [`fpregs`]: single
-//!   registers of it.
-//! - [`xcr`]: XCR0, XSS, PKRU.
-//! - [`msr`]: model-specific registers.
-
-pub mod fpregs;
-pub mod fpu;
-pub mod msr;
-pub mod xcr;
-
-pub use msr::rdmsr;
+//! users, and knows what to do when the machine crashes; this is its interface.
 
 use crate::bindings as own;
 use core::arch::x86_64::__cpuid_count;
@@ -73,6 +59,13 @@ pub fn host_has_la57() -> bool {
     has_feature(own::X86_FEATURE_LA57)
 }
 
+/// Bits of a physical address that the host can use: what CPUID says, less those
+/// that memory encryption takes.
+pub fn physical_bits() -> u32 {
+    // SAFETY: The helper reads `boot_cpu_data`.
+    unsafe { kvm_helper_physical_bits() }
+}
+
 fn has_feature(feature: u32) -> bool {
     // SAFETY: The helper reads a bit of `boot_cpu_data`; every X86_FEATURE number
     // is within it.
@@ -86,6 +79,16 @@ pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
     [regs.eax, regs.ebx, regs.ecx, regs.edx]
 }
 
+/// Reads an MSR of the current CPU, `None` if the processor doesn't have it.
+pub fn rdmsr(msr: u32) -> Option<u64> {
+    let mut value = 0;
+    // SAFETY: `value` is writable for the call; a fault is caught and reported.
+    let failed = unsafe { kvm_helper_rdmsr_safe(msr, &mut value) };
+    (failed == 0).then_some(value)
+}
+
 extern "C" {
+    fn kvm_helper_physical_bits() -> c_uint;
     fn kvm_helper_boot_cpu_has(feature: c_uint) -> bool;
+    fn kvm_helper_rdmsr_safe(msr: c_uint, value: *mut u64) -> c_int;
 }

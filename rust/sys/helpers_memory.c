@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Macros and inline functions around the VMM's pages and the host's page tables.
+ * The prototypes stand beside the Rust wrappers: gup.rs, table_page.rs,
+ * process.rs.
+ */
+#include <linux/gfp.h>
+#include <linux/mm.h>
+#include <linux/pgtable.h>
+#include <linux/rcupdate.h>
+#include <linux/sched.h>
+#include <linux/swap.h>
+#include <linux/types.h>
+
+void kvm_helper_put_page(struct page *page);
+void kvm_helper_put_page(struct page *page)
+{
+	put_page(page);
+}
+
+u64 kvm_helper_page_frame(struct page *page);
+u64 kvm_helper_page_frame(struct page *page)
+{
+	return page_to_pfn(page);
+}
+
+/* Reserved pages, the zero page among them, are nobody's to mark. */
+void kvm_helper_note_use(struct page *page, bool dirty);
+void kvm_helper_note_use(struct page *page, bool dirty)
+{
+	if (PageReserved(page))
+		return;
+	if (dirty)
+		SetPageDirty(page);
+	mark_page_accessed(page);
+}
+
+bool kvm_helper_is_device_frame(u64 frame);
+bool kvm_helper_is_device_frame(u64 frame)
+{
+	return !pfn_valid(frame) || (PageReserved(pfn_to_page(frame)) && !is_zero_pfn(frame));
+}
+
+/*
+ * With interrupts off neither a table nor what replaces it is freed. Each entry
+ * is read once: a table may become a large page at any moment.
+ */
+unsigned int kvm_helper_host_page_shift(struct mm_struct *mm, unsigned long address);
+unsigned int kvm_helper_host_page_shift(struct mm_struct *mm, unsigned long address)
+{
+	unsigned int shift = PAGE_SHIFT;
+	unsigned long flags;
+	pgd_t pgd;
+	p4d_t p4d;
+	pud_t pud;
+	pmd_t pmd;
+
+	local_irq_save(flags);
+	pgd = READ_ONCE(*pgd_offset(mm, address));
+	if (pgd_none(pgd))
+		goto out;
+	p4d = READ_ONCE(*p4d_offset(&pgd, address));
+	if (p4d_none(p4d) || !p4d_present(p4d))
+		goto out;
+	pud = READ_ONCE(*pud_offset(&p4d, address));
+	if (pud_none(pud) || !pud_present(pud))
+		goto out;
+	if (pud_leaf(pud)) {
+		shift = PUD_SHIFT;
+		goto out;
+	}
+	pmd = READ_ONCE(*pmd_offset(&pud, address));
+	if (pmd_none(pmd) || !pmd_present(pmd))
+		goto out;
+	if (pmd_leaf(pmd))
+		shift = PMD_SHIFT;
+out:
+	local_irq_restore(flags);
+	return shift;
+}
+
+void *kvm_helper_table_alloc(void);
+void *kvm_helper_table_alloc(void)
+{
+	return (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+}
+
+void kvm_helper_table_free(void *table);
+void kvm_helper_table_free(void *table)
+{
+	free_page((unsigned long)table);
+}
+
+static void free_table_page(struct rcu_head *head)
+{
+	__free_page(container_of(head, struct page, rcu_head));
+}
+
+void kvm_helper_table_free_rcu(void *table);
+void kvm_helper_table_free_rcu(void *table)
+{
+	call_rcu(&virt_to_page(table)->rcu_head, free_table_page);
+}
+
+u64 kvm_helper_table_frame(void *table);
+u64 kvm_helper_table_frame(void *table)
+{
+	return page_to_pfn(virt_to_page(table));
+}
+
+void kvm_helper_cond_resched(void);
+void kvm_helper_cond_resched(void)
+{
+	cond_resched();
+}

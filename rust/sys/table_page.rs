@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Real pages that hold second-level tables of 512 entries.
+//!
+//! Entries are read and changed by many CPUs and by the processors' own walkers,
+//! so every access is atomic. Nobody else touches these pages, which is why the
+//! atomics of `core` will do: they are instructions, where the `kernel` crate's
+//! are calls, and a walk makes five of them.
+//!
+//! A table that was cut off may still be read by walkers on other CPUs. It is
+//! freed after an RCU grace period; see [`TablePage::retire`].
+
+use core::{
+    ptr::NonNull,
+    sync::atomic::{AtomicU64, Ordering},
+};
+use kernel::{bindings, error::Result, prelude::*, sync::rcu};
+use kvm_paging::{
+    addr::{Pfn, PAGE_SHIFT},
+    entry::Entry,
+    level::ENTRIES,
+    tables,
+};
+
+/// A handle on one table. It says where the table is, not that it lives: see
+/// [`kvm_paging::tables::Tables`] for how long it may be used.
+///
+/// # Invariants
+///
+/// Points to a page, in the kernel's direct mapping, that was allocated for a
+/// table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TablePage(NonNull<[AtomicU64; ENTRIES]>);
+
+// SAFETY: A handle is an address; the entries are atomics.
+unsafe impl Send for TablePage {}
+// SAFETY: As above.
+unsafe impl Sync for TablePage {}
+
+impl TablePage {
+    /// Allocates an empty table, charged to the current memory cgroup. May sleep.
+    fn allocate() -> Result<Self> {
+        // SAFETY: No preconditions.
+        let page = unsafe { kvm_helper_table_alloc() };
+        // INVARIANT: just allocated; `get_zeroed_page()` gives such addresses.
+        NonNull::new(page.cast()).map(Self).ok_or(ENOMEM)
+    }
+
+    /// Frees a table that no other CPU can have seen.
+    fn free(self) {
+        // SAFETY: By the type invariant the page was allocated for a table; the
+        // callers own it and drop the handle.
+        unsafe { kvm_helper_table_free(self.0.as_ptr().cast()) };
+    }
+
+    /// Frees a table that was cut off, once every section that holds `_reader` or
+    /// anything like it is over. The flush that makes the processors forget the
+    /// table has to be done before `_reader` ends, so that it comes first.
+    ///
+    /// The table must have been cut off by the caller alone: for a page that is
+    /// retired once, [`kvm_paging::zap`] sees to that.
+    pub fn retire(self, _reader: &rcu::Guard) {
+        // SAFETY: As in `free`, after a grace period. The caller is the one who
+        // cut the table off.
+        unsafe { kvm_helper_table_free_rcu(self.0.as_ptr().cast()) };
+    }
+
+    #[inline]
+    fn entry(&self, index: usize) -> &AtomicU64 {
+        // SAFETY: By the type invariant the pointer is good as long as the table
+        // may be used, which `Tables` asks of its callers; the mask keeps the
+        // index inside.
+        unsafe { self.0.as_ref().get_unchecked(index & (ENTRIES - 1)) }
+    }
+}
+
+/// Waits until every retired table is freed. For the end of the module that holds
+/// the code which frees them.
+pub fn wait_for_retired() {
+    rcu::rcu_barrier();
+}
+
+/// The pages of the machine as memory for tables.
+///
+/// # Invariants
+///
+/// `base` is what the direct mapping adds to a physical address.
+#[derive(Clone, Copy)]
+pub struct TablePages {
+    base: u64,
+}
+
+impl TablePages {
+    fn new(sample: TablePage) -> Self {
+        let address = sample.0.as_ptr() as u64;
+        // SAFETY: By the type invariant the address is in the direct mapping.
+        let frame = unsafe { kvm_helper_table_frame(sample.0.as_ptr().cast()) };
+        // INVARIANT: the same for every page that can be a table.
+        Self { base: address.wrapping_sub(frame << PAGE_SHIFT) }
+    }
+}
+
+impl tables::Tables for TablePages {
+    type Table = TablePage;
+
+    #[inline]
+    fn read(&self, table: TablePage, index: usize) -> Entry {
+        Entry(table.entry(index).load(Ordering::Acquire))
+    }
+
+    #[inline]
+    fn compare_exchange(
+        &self,
+        table: TablePage,
+        index: usize,
+        old: Entry,
+        new: Entry,
+    ) -> Result<(), Entry> {
+        table
+            .entry(index)
+            .compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Acquire)
+            .map(|_| ())
+            .map_err(Entry)
+    }
+
+    #[inline]
+    fn swap(&self, table: TablePage, index: usize, new: Entry) -> Entry {
+        Entry(table.entry(index).swap(new.0, Ordering::AcqRel))
+    }
+
+    #[inline]
+    fn frame(&self, table: TablePage) -> Pfn {
+        Pfn::new((table.0.as_ptr() as u64).wrapping_sub(self.base) >> PAGE_SHIFT)
+    }
+
+    #[inline]
+    fn at(&self, frame: Pfn) -> TablePage {
+        let address = (frame.raw() << PAGE_SHIFT).wrapping_add(self.base);
+        // INVARIANT: by the contract of the trait, which kvm_paging keeps, the
+        // frame is one that `frame()` named.
+        // SAFETY: No page of the direct mapping is at address 0.
+        TablePage(unsafe { NonNull::new_unchecked(address as *mut [AtomicU64; ENTRIES]) })
+    }
+}
+
+/// The table at the top. It lives as long as this value.
+pub struct RootTable {
+    table: TablePage,
+    pages: TablePages,
+}
+
+impl RootTable {
+    /// Allocates an empty one. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn new() -> Result<Self> {
+        let table = TablePage::allocate()?;
+        Ok(Self { table, pages: TablePages::new(table) })
+    }
+
+    /// Its physical address.
+    pub fn address(&self) -> u64 {
+        tables::Tables::frame(&self.pages, self.table).raw() << PAGE_SHIFT
+    }
+
+    /// The handle of the root.
+    #[inline]
+    pub fn table(&self) -> TablePage {
+        self.table
+    }
+
+    /// The memory that the tables below it are in.
+    #[inline]
+    pub fn pages(&self) -> &TablePages {
+        &self.pages
+    }
+}
+
+impl Drop for RootTable {
+    fn drop(&mut self) {
+        // No processor and no walker uses it any more: they borrowed it from the
+        // owner of this value.
+        self.table.free();
+    }
+}
+
+/// Tables allocated in advance, while sleeping is allowed: as many as one fault
+/// can need.
+#[derive(Default)]
+pub struct SpareTables {
+    tables: [Option<TablePage>; Self::MOST],
+}
+
+impl SpareTables {
+    /// Below a root of five levels, a 4 KiB page needs this many tables.
+    const MOST: usize = 4;
+
+    /// Fills up. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    #[inline]
+    pub fn top_up(&mut self) -> Result {
+        for table in &mut self.tables {
+            if table.is_none() {
+                *table = Some(TablePage::allocate()?);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl tables::Spare<TablePage> for SpareTables {
+    fn take(&mut self) -> Option<TablePage> {
+        self.tables.iter_mut().find_map(Option::take)
+    }
+
+    fn put_back(&mut self, table: TablePage) {
+        for index in 0..ENTRIES {
+            table.entry(index).store(0, Ordering::Relaxed);
+        }
+        match self.tables.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = Some(table),
+            None => table.free(),
+        }
+    }
+}
+
+impl Drop for SpareTables {
+    fn drop(&mut self) {
+        for table in self.tables.iter_mut().filter_map(Option::take) {
+            table.free();
+        }
+    }
+}
+
+extern "C" {
+    fn kvm_helper_table_alloc() -> *mut kernel::ffi::c_void;
+    fn kvm_helper_table_free(table: *mut kernel::ffi::c_void);
+    fn kvm_helper_table_free_rcu(table: *mut kernel::ffi::c_void);
+    fn kvm_helper_table_frame(table: *mut kernel::ffi::c_void) -> u64;
+}
+
+// `ENTRIES` tables entries fill a page.
+static_assertions::const_assert_eq!(
+    core::mem::size_of::<[AtomicU64; ENTRIES]>(),
+    bindings::PAGE_SIZE
+);
