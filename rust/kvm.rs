@@ -15,6 +15,13 @@ module! {
 
 struct Core;
 
+impl Drop for Core {
+    fn drop(&mut self) {
+        // They are freed by code of this module.
+        kvm_core::wait_for_retired_tables();
+    }
+}
+
 impl kernel::Module for Core {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         Ok(Self)

@@ -3,7 +3,7 @@
 #![deny(unsafe_code)]
 
 use kernel::{prelude::*, sync::Arc};
-use kvm_core::{arch::Arch, provider::Provider, vm::Vm};
+use kvm_core::{arch::Arch, mmu::NoTables, provider::Provider, vm::Vm};
 use kvm_sys::kick::Kick;
 
 module! {
@@ -20,6 +20,7 @@ struct Sie;
 
 impl Arch for Sie {
     type Module = KvmS390;
+    type Tables = NoTables;
     const COMPAT: bool = false;
     // kvm_run.
     const VCPU_MMAP_PAGES: u32 = 1;

@@ -3,7 +3,9 @@
 
 use crate::KvmAmd;
 use kernel::prelude::*;
-use kvm_sys::x86::{cpuid, host_has_la57, rdmsr, Extension};
+use kvm_core::mmu::Paging;
+use kvm_paging::{caps::PagingCaps, entry::MemoryType, format::npt::Npt};
+use kvm_sys::x86::{cpuid, host_has_la57, physical_bits, rdmsr, Extension};
 use kvm_x86::{
     probe::{probe, Refusal},
     vendor::Vendor,
@@ -20,6 +22,21 @@ impl Vendor for Svm {
     fn is_present() -> bool {
         let [_, _, ecx, _] = cpuid(CPUID_EXT_FEATURES, 0);
         ecx & CPUID_EXT_ECX_SVM != 0
+    }
+}
+
+impl Paging for Svm {
+    type Format = Npt;
+    // The host's MTRRs and the guest's PAT decide.
+    const DEVICE_MEMORY: MemoryType = MemoryType::WriteBack;
+
+    fn config() -> Result<(Npt, PagingCaps)> {
+        let caps = SvmCaps::read(|leaf| cpuid(leaf, 0), host_has_la57()).map_err(|_| EOPNOTSUPP)?;
+        Ok((Npt::new(Self::physical_bits()), caps.paging))
+    }
+
+    fn physical_bits() -> u32 {
+        physical_bits()
     }
 }
 

@@ -3,7 +3,9 @@
 
 use crate::KvmIntel;
 use kernel::prelude::*;
-use kvm_sys::x86::{cpuid, rdmsr, Extension};
+use kvm_core::mmu::Paging;
+use kvm_paging::{caps::PagingCaps, entry::MemoryType, format::ept::Ept};
+use kvm_sys::x86::{cpuid, physical_bits, rdmsr, Extension};
 use kvm_x86::{
     probe::{probe, Refusal},
     vendor::Vendor,
@@ -23,6 +25,21 @@ impl Vendor for Vmx {
     fn is_present() -> bool {
         let [_, _, ecx, _] = cpuid(CPUID_FEATURES, 0);
         ecx & CPUID_ECX_VMX != 0
+    }
+}
+
+impl Paging for Vmx {
+    type Format = Ept;
+    // The type in the table is all there is.
+    const DEVICE_MEMORY: MemoryType = MemoryType::Uncached;
+
+    fn config() -> Result<(Ept, PagingCaps)> {
+        let caps = VmxCaps::read(rdmsr).map_err(|_| EOPNOTSUPP)?.paging;
+        Ok((Ept::new(caps.accessed_dirty), caps))
+    }
+
+    fn physical_bits() -> u32 {
+        physical_bits()
     }
 }
 

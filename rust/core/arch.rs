@@ -2,6 +2,7 @@
 //! What an architecture provides.
 
 use crate::{
+    mmu::SecondLevel,
     vcpu::{Held, Vcpu},
     vm::Vm,
 };
@@ -17,6 +18,9 @@ use kvm_sys::kick::Kick;
 pub trait Arch: Sized + 'static {
     /// The vendor module; it stays loaded while a KVM file is open.
     type Module: ModuleMetadata;
+
+    /// The tables that map guest frames to host pages.
+    type Tables: SecondLevel;
 
     /// Whether 32-bit processes of a 64-bit host may use KVM.
     const COMPAT: bool;

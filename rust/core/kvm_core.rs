@@ -12,19 +12,26 @@
 //! - [`system`]: the ioctls of /dev/kvm; [`capability`]: what it says is there.
 //! - [`request`]: what is asked of a running vCPU.
 //! - [`vm`], [`vcpu`]: virtual machines, virtual CPUs, and their files;
-//!   `memory`: the slots of a VM.
+//!   [`memory`]: the memory of a VM, [`mmu`]: the tables that map it.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod arch;
 pub mod capability;
 pub mod hardware;
-mod memory;
+pub mod memory;
+pub mod mmu;
 pub mod provider;
 pub mod request;
 pub mod system;
 pub mod vcpu;
 pub mod vm;
+
+/// Waits until the memory of all tables that were cut off is free. At the end of
+/// the module that this crate is linked into.
+pub fn wait_for_retired_tables() {
+    kvm_sys::table_page::wait_for_retired();
+}
 
 /// Prefix of this crate's lines in the kernel log, where `pr_err!` and its like
 /// look for it.

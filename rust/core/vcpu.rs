@@ -3,6 +3,7 @@
 
 use crate::{
     arch::Arch,
+    memory::Flush,
     request::{Request, Requests},
     vm::Vm,
 };
@@ -15,6 +16,7 @@ use kernel::{
         Arc, ArcBorrow, SetOnce,
     },
 };
+use kvm_paging::addr::Gfn;
 use kvm_sys::{
     anon_file::AnonFile,
     kick::{Inside, Kick},
@@ -221,6 +223,12 @@ impl<A: Arch> VcpuTable<A> {
         }
         self.count.store(index.saturating_add(1), Release);
         Ok(())
+    }
+}
+
+impl<A: Arch> Flush for VcpuTable<A> {
+    fn flush(&self, _first: Gfn, _frames: u64) {
+        self.request_all(Request::FLUSH_TLB);
     }
 }
 

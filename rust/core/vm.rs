@@ -24,9 +24,10 @@ use kernel::{
 };
 use kvm_sys::{
     anon_file::{AnonFile, Opening},
+    mmu_notifier::Registration,
     process::AddressSpace,
 };
-use kvm_uapi::ioctl::{KVM_CHECK_EXTENSION, KVM_CREATE_VCPU, KVM_SET_USER_MEMORY_REGION};
+use kvm_uapi::ioctl::{KVM_CHECK_EXTENSION, KVM_CREATE_VCPU};
 
 /// A virtual machine.
 #[pin_data]
@@ -34,11 +35,11 @@ pub struct Vm<A: Arch> {
     owner: AddressSpace,
     #[pin]
     create: Mutex<()>,
-    vcpus: VcpuTable<A>,
+    vcpus: Arc<VcpuTable<A>>,
     #[pin]
     arch: A::Vm,
     #[pin]
-    memory: Memory,
+    memory: Registration<Memory<A>>,
 }
 
 impl<A: Arch> Vm<A> {
@@ -57,13 +58,15 @@ impl<A: Arch> Vm<A> {
         }
         let () = Self::ROOM;
         let owner = AddressSpace::current()?;
+        let vcpus = Arc::new(VcpuTable::new(), GFP_KERNEL_ACCOUNT)?;
+        let memory = Memory::create(owner.clone(), vcpus.clone());
         let vm = Arc::pin_init(
             try_pin_init!(Self {
+                memory <- memory,
                 owner,
                 create <- new_mutex!((), "kvm_vm_create"),
-                vcpus: VcpuTable::new(),
                 arch <- A::new_vm(kind),
-                memory <- Memory::new(),
+                vcpus,
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
@@ -74,6 +77,12 @@ impl<A: Arch> Vm<A> {
     #[inline]
     pub fn arch(&self) -> &A::Vm {
         &self.arch
+    }
+
+    /// Its memory.
+    #[inline]
+    pub fn memory(&self) -> &Memory<A> {
+        &self.memory
     }
 
     /// The vCPUs.
@@ -139,8 +148,10 @@ impl<A: Arch> AnonFile for Vm<A> {
         match request {
             KVM_CHECK_EXTENSION => Ok(capability::check::<A>(arg)),
             KVM_CREATE_VCPU => Self::create_vcpu(this, arg),
-            KVM_SET_USER_MEMORY_REGION => this.memory.set_region(arg),
-            _ => A::vm_ioctl(this, request, arg),
+            _ => match this.memory.ioctl(request, arg) {
+                Some(result) => result,
+                None => A::vm_ioctl(this, request, arg),
+            },
         }
     }
 }

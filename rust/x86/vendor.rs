@@ -8,11 +8,15 @@ use kernel::{
     prelude::*,
     sync::Arc,
 };
-use kvm_core::{arch::Arch, vm::Vm};
+use kvm_core::{
+    arch::Arch,
+    mmu::{Paging, TwoLevel},
+    vm::Vm,
+};
 use kvm_sys::{kick::Kick, x86::Extension};
 
 /// One vendor's virtualization extension.
-pub trait Vendor: 'static {
+pub trait Vendor: Paging {
     /// The vendor module.
     type Module: ModuleMetadata;
     /// The extension as the kernel knows it.
@@ -27,6 +31,7 @@ pub struct X86<V>(PhantomData<V>);
 
 impl<V: Vendor> Arch for X86<V> {
     type Module = V::Module;
+    type Tables = TwoLevel<V>;
     const COMPAT: bool = true;
     // kvm_run, port I/O data, coalesced I/O ring.
     const VCPU_MMAP_PAGES: u32 = 3;

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A vCPU touches a frame that isn't mapped so that it may.
+
+use super::{changes::Seen, slots::MemSlot, Memory};
+use crate::{
+    arch::Arch,
+    mmu::{Look, SecondLevel},
+};
+use kernel::{error::Result, prelude::*, sync::Arc};
+use kvm_paging::{
+    addr::{Gfn, Gpa, Hva, PAGE_SHIFT, PAGE_SIZE},
+    entry::{Access, Leaf, MemoryType},
+    flush::FlushDebt,
+    level::Level,
+};
+use kvm_sys::gup::{self, HostPage, Missing, Want};
+
+/// What became of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Fault {
+    /// The frame is mapped; back into the guest.
+    Mapped,
+    /// It was mapped already; back into the guest.
+    Spurious,
+    /// Something is changing; back into the guest, which faults again.
+    Retry,
+    /// No memory there: a device.
+    Mmio,
+    /// A write to memory that the guest may only read: to be treated as one to a
+    /// device.
+    ReadOnly,
+}
+
+/// What one vCPU has for its faults.
+pub struct VcpuMemory<A: Arch> {
+    index: u32,
+    spare: <A::Tables as SecondLevel>::Spare,
+    /// The slot of the last fault.
+    last: Option<Arc<MemSlot>>,
+}
+
+/// What a fault found out, before it maps.
+struct Plan<'a> {
+    gfn: Gfn,
+    slot: &'a MemSlot,
+    /// Of the frame.
+    address: Hva,
+    write: bool,
+    seen: Seen,
+}
+
+impl<A: Arch> Memory<A> {
+    /// What the vCPU with this index needs. Once for each vCPU; calls for
+    /// different ones don't overlap.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `EINVAL` for an index that is out of range.
+    pub fn vcpu(&self, index: u32) -> Result<VcpuMemory<A>> {
+        self.sections.add(index)?;
+        Ok(VcpuMemory { index, spare: Default::default(), last: None })
+    }
+
+    /// Maps the frame of `gpa` for an access. In a thread of the owner's address
+    /// space; may sleep.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` if the VMM has nothing there; `EINTR` if a signal came first;
+    /// `ENOMEM`.
+    pub fn fault(&self, me: &mut VcpuMemory<A>, gpa: Gpa, access: Access) -> Result<Fault> {
+        let gfn = gpa.gfn();
+        let look = self.tables.look(gfn, access);
+        match look {
+            Look::Allowed => return Ok(Fault::Spurious),
+            Look::Mmio => return Ok(Fault::Mmio),
+            Look::Protected(_) | Look::Lacking => {}
+        }
+        let is_known = me.last.as_ref().is_some_and(|slot| slot.place.contains(gfn));
+        if !is_known || me.last.as_ref().is_some_and(|slot| slot.is_gone()) {
+            let set = self.slots.read();
+            me.last = set.find(gfn).cloned();
+            if me.last.is_none() {
+                let generation = set.generation;
+                drop(set);
+                return self.fault_without_slot(me, gfn, generation);
+            }
+        }
+        let VcpuMemory { index, spare, last } = me;
+        let Some(slot) = last.as_deref() else { return Ok(Fault::Retry) };
+        let write = access.contains(Access::WRITE);
+        if write && slot.read_only {
+            return Ok(Fault::ReadOnly);
+        }
+        if let Look::Protected(level) = look {
+            if self.allow_write(*index, slot, gfn, level) {
+                return Ok(Fault::Mapped);
+            }
+        }
+        self.fault_in(*index, spare, slot, gfn, write)
+    }
+
+    /// Whether `gpa` is known to be a device's. False says nothing. Never sleeps.
+    pub fn is_mmio(&self, gpa: Gpa) -> bool {
+        self.tables.look(gpa.gfn(), Access::READ) == Look::Mmio
+    }
+
+    /// Marks a frame without memory, so that its next access is recognised.
+    fn fault_without_slot(
+        &self,
+        me: &mut VcpuMemory<A>,
+        gfn: Gfn,
+        generation: u64,
+    ) -> Result<Fault> {
+        if gfn.raw() >= self.tables.frames() {
+            return Ok(Fault::Mmio);
+        }
+        A::Tables::top_up(&mut me.spare)?;
+        let section = self.sections.get(me.index).ok_or(EINVAL)?;
+        let _inside = section.enter();
+        if self.generation() == generation {
+            // Only a mark: without it the next access takes this way again.
+            let _ = self.tables.mark_mmio(gfn, &mut me.spare);
+        }
+        Ok(Fault::Mmio)
+    }
+
+    /// Lets the guest write to a page that only the log protects; whether that was
+    /// all.
+    fn allow_write(&self, index: u32, slot: &MemSlot, gfn: Gfn, level: Level) -> bool {
+        // The log is about single pages.
+        let largest = if slot.dirty.is_some() { Level::Page4K } else { level };
+        let Some(section) = self.sections.get(index) else { return false };
+        {
+            let _inside = section.enter();
+            if slot.is_gone() || self.tables.allow_write(gfn, largest).is_none() {
+                return false;
+            }
+        }
+        slot.mark_dirty(gfn);
+        true
+    }
+
+    /// Finds the page and maps it.
+    fn fault_in(
+        &self,
+        index: u32,
+        spare: &mut <A::Tables as SecondLevel>::Spare,
+        slot: &MemSlot,
+        gfn: Gfn,
+        write: bool,
+    ) -> Result<Fault> {
+        A::Tables::top_up(spare)?;
+        let address = slot.address_of(gfn).ok_or(EFAULT)?;
+        let Some(seen) = self.changes.begin(address.raw()) else { return Ok(Fault::Retry) };
+        let want = match (write, slot.read_only) {
+            (true, _) => Want::Write,
+            (false, true) => Want::Read,
+            (false, false) => Want::ReadMaybeWrite,
+        };
+        let page = match gup::get(address, want, true) {
+            Ok(page) => page,
+            Err(Missing::Signal) => return Err(EINTR),
+            Err(Missing::Poisoned) => {
+                gup::signal_poisoned(address);
+                return Ok(Fault::Retry);
+            }
+            Err(Missing::Fault | Missing::NeedsIo) => return Err(EFAULT),
+        };
+        let plan = Plan { gfn, slot, address, write, seen };
+        match self.map(index, spare, &plan, &page) {
+            Some((leaf, debt)) => {
+                self.pay(debt);
+                if leaf.access.contains(Access::WRITE) {
+                    slot.mark_dirty(gfn);
+                }
+                page.mapped(leaf.may_write);
+                Ok(Fault::Mapped)
+            }
+            None => Ok(Fault::Retry),
+        }
+    }
+
+    /// Maps the page unless something changed meanwhile.
+    fn map(
+        &self,
+        index: u32,
+        spare: &mut <A::Tables as SecondLevel>::Spare,
+        plan: &Plan<'_>,
+        page: &HostPage,
+    ) -> Option<(Leaf, FlushDebt)> {
+        let level = self.level(plan, page);
+        let mut leaf = Leaf {
+            pfn: kvm_paging::addr::Pfn::new(page.pfn().raw() & level.frames().wrapping_neg()),
+            access: Access::READ | Access::EXEC,
+            may_write: page.is_writable() && !plan.slot.read_only,
+            memory_type: if page.is_device() {
+                self.tables.device_memory()
+            } else {
+                MemoryType::WriteBack
+            },
+        };
+        // A page that is logged becomes writable when it is written to.
+        let write = leaf.may_write && (plan.write || plan.slot.dirty.is_none());
+        leaf.access.set(Access::WRITE, write);
+        let size = level.frames().wrapping_mul(PAGE_SIZE);
+        let first = plan.address.raw() & size.wrapping_neg();
+        let end = first.saturating_add(size);
+
+        let section = self.sections.get(index)?;
+        let _inside = section.enter();
+        if plan.slot.is_gone() || !self.changes.is_current(plan.seen, first, end) {
+            return None;
+        }
+        let (_, debt) = self.tables.map(plan.gfn, level, leaf, spare).ok()?;
+        Some((leaf, debt))
+    }
+
+    /// The largest size that guest, slot and host agree on.
+    fn level(&self, plan: &Plan<'_>, page: &HostPage) -> Level {
+        let Plan { gfn, slot, address, .. } = *plan;
+        if slot.dirty.is_some() || self.tables.largest() == Level::Page4K {
+            return Level::Page4K;
+        }
+        let host = gup::host_page_shift(&self.space, address);
+        let fits = |level: Level| {
+            let first = level.align(gfn).raw();
+            let mask = level.frames().wrapping_sub(1);
+            let memory = address.raw() >> PAGE_SHIFT;
+            level <= self.tables.largest()
+                && level.shift() <= host
+                && first >= slot.place.first.raw()
+                && first.saturating_add(level.frames()) <= slot.place.end()
+                && (gfn.raw() ^ memory) & mask == 0
+                && (gfn.raw() ^ page.pfn().raw()) & mask == 0
+        };
+        [Level::Page1G, Level::Page2M]
+            .into_iter()
+            .find(|level| fits(*level))
+            .unwrap_or(Level::Page4K)
+    }
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The VMM's memory changes below the guest.
+
+use super::Memory;
+use crate::{arch::Arch, mmu::SecondLevel};
+use kvm_paging::addr::Gfn;
+use kvm_sys::mmu_notifier::MemoryEvents;
+
+/// Frames that are removed in one go: 1 GiB.
+const STEP: u64 = 1 << 18;
+
+impl<A: Arch> Memory<A> {
+    /// Removes what is mapped from `first` up to `end`, in steps, and has it
+    /// forgotten.
+    pub(super) fn zap(&self, first: Gfn, end: Gfn, may_sleep: bool) {
+        let end = end.raw().min(self.tables.frames());
+        let mut at = first.raw();
+        while at < end {
+            let next = at.saturating_add(STEP).min(end);
+            self.tables.zap(Gfn::new(at), Gfn::new(next), |debt| self.pay(debt));
+            at = next;
+            if may_sleep {
+                kvm_sys::process::cond_resched();
+            }
+        }
+    }
+}
+
+impl<A: Arch> MemoryEvents for Memory<A> {
+    fn invalidate_start(&self, first: u64, end: u64, may_sleep: bool) {
+        self.changes.raise(first, end);
+        self.wait_for_sections();
+        let set = self.slots.read();
+        set.for_each_at(first, end, |first, end| self.zap(first, end, may_sleep));
+    }
+
+    fn invalidate_end(&self, _first: u64, _end: u64) {
+        self.changes.lower();
+    }
+
+    fn clear_young(&self, first: u64, end: u64, _flush: bool) -> bool {
+        let mut young = false;
+        let set = self.slots.read();
+        set.for_each_at(first, end, |first, end| {
+            young |= self.tables.age(first, end).unwrap_or_else(|| {
+                // No accessed bits: what comes back was used.
+                let mapped = self.tables.is_young(first, end);
+                self.zap(first, end, false);
+                mapped
+            });
+        });
+        young
+    }
+
+    fn test_young(&self, address: u64) -> bool {
+        let mut young = false;
+        let set = self.slots.read();
+        set.for_each_at(address, address.saturating_add(1), |first, end| {
+            young |= self.tables.is_young(first, end);
+        });
+        young
+    }
+
+    fn release(&self) {
+        // Nobody can map any more: no thread has the address space.
+        self.wait_for_sections();
+        self.zap(Gfn::new(0), Gfn::new(u64::MAX), true);
+    }
+}

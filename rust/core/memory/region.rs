@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Slots come, move and go (`KVM_SET_USER_MEMORY_REGION`).
+
+use super::{dirty::DirtyBitmap, slots::MemSlot, Memory};
+use crate::{arch::Arch, mmu::SecondLevel};
+use core::sync::atomic::Ordering;
+use kernel::{error::Result, prelude::*, sync::Arc};
+use kvm_paging::{
+    addr::Gfn,
+    slot::{self, Refused, Slot},
+};
+use kvm_sys::{process, user};
+use kvm_uapi::memory::{MemFlags, UserspaceMemoryRegion};
+
+impl<A: Arch> Memory<A> {
+    /// `KVM_SET_USER_MEMORY_REGION` with the structure at `arg`.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` if it can't be read; `EINVAL` for flags, numbers or changes that
+    /// aren't allowed; `EEXIST` if another slot is in the way; `ENOMEM`.
+    pub(super) fn set_region(&self, arg: usize) -> Result<u32> {
+        let region: UserspaceMemoryRegion = user::read(arg)?;
+        let id = u16::try_from(region.slot).map_err(|_| EINVAL)?;
+        let flags = MemFlags::from_bits(region.flags).ok_or(EINVAL)?;
+        if !MemFlags::empty().contains(flags)
+            || !process::may_access(region.userspace_addr, region.memory_size)
+        {
+            return Err(EINVAL);
+        }
+        let request = slot::Request {
+            id,
+            guest_address: region.guest_phys_addr,
+            size: region.memory_size,
+            memory: region.userspace_addr,
+        };
+        let place = slot::check(request).map_err(errno)?;
+        let _changing = self.changing.lock();
+        let old = self.slots.read().by_id(id).cloned();
+        match (place, old) {
+            (None, None) => Err(EINVAL),
+            (None, Some(old)) => self.delete(&old),
+            (Some(place), None) => self.add(place, flags),
+            (Some(place), Some(old)) => self.alter(&old, place, flags),
+        }
+    }
+
+    fn add(&self, place: Slot, flags: MemFlags) -> Result<u32> {
+        self.check_place(&place, None)?;
+        let dirty = new_log(&place, flags, None)?;
+        let slot = MemSlot::new(place, flags.contains(MemFlags::READONLY), dirty);
+        let slot = Arc::new(slot, GFP_KERNEL_ACCOUNT)?;
+        self.publish(None, Some(&slot))?;
+        self.forget_marks(&place);
+        Ok(0)
+    }
+
+    fn delete(&self, old: &MemSlot) -> Result<u32> {
+        self.publish(Some(old), None)?;
+        self.zap(old.place.first, Gfn::new(old.place.end()), true);
+        Ok(0)
+    }
+
+    /// A slot that is there gets another place or other flags.
+    fn alter(&self, old: &MemSlot, place: Slot, flags: MemFlags) -> Result<u32> {
+        let was = &old.place;
+        let read_only = flags.contains(MemFlags::READONLY);
+        if was.frames != place.frames || was.memory != place.memory || old.read_only != read_only {
+            return Err(EINVAL);
+        }
+        let moves = was.first != place.first;
+        if moves {
+            self.check_place(&place, Some(place.id))?;
+        } else if old.dirty.is_some() == flags.contains(MemFlags::LOG_DIRTY_PAGES) {
+            return Ok(0);
+        }
+        let dirty = new_log(&place, flags, old.dirty.as_ref())?;
+        let logs = dirty.is_some();
+        let slot = Arc::new(MemSlot::new(place, read_only, dirty), GFP_KERNEL_ACCOUNT)?;
+        self.publish(Some(old), Some(&slot))?;
+        let (first, end) = (was.first, Gfn::new(was.end()));
+        if moves {
+            self.zap(first, end, true);
+            self.forget_marks(&place);
+        } else if logs {
+            let debt = self.tables.write_protect(first, end);
+            self.pay(debt);
+        } else {
+            // Faults bring back large pages.
+            self.zap(first, end, true);
+        }
+        Ok(0)
+    }
+
+    /// Whether a slot may be at `place`.
+    fn check_place(&self, place: &Slot, except: Option<u16>) -> Result {
+        if place.end() > self.tables.frames() {
+            return Err(EINVAL);
+        }
+        if self.slots.read().overlaps(place, except) {
+            return Err(EEXIST);
+        }
+        Ok(())
+    }
+
+    /// Puts a changed set in place. On return nobody uses a slot that went, or
+    /// takes a frame of one that came for a device's.
+    fn publish(&self, gone: Option<&MemSlot>, new: Option<&Arc<MemSlot>>) -> Result {
+        let set = self.slots.read().changed(gone.map(|slot| slot.place.id), new)?;
+        let generation = set.generation;
+        let set = KBox::new(set, GFP_KERNEL_ACCOUNT)?;
+        // Waits for readers of the old set.
+        drop(self.slots.replace(set));
+        self.generation.store(generation, Ordering::Relaxed);
+        if let Some(slot) = gone {
+            slot.set_gone();
+        }
+        self.wait_for_sections();
+        Ok(())
+    }
+
+    /// Removes what says that the frames of a new slot are a device's.
+    fn forget_marks(&self, place: &Slot) {
+        self.zap(place.first, Gfn::new(place.end()), true);
+    }
+}
+
+/// The log of a slot that is to have `flags`: that of the slot before it, if that
+/// had one.
+fn new_log(
+    place: &Slot,
+    flags: MemFlags,
+    old: Option<&Arc<DirtyBitmap>>,
+) -> Result<Option<Arc<DirtyBitmap>>> {
+    if !flags.contains(MemFlags::LOG_DIRTY_PAGES) {
+        return Ok(None);
+    }
+    if let Some(old) = old {
+        return Ok(Some(old.clone()));
+    }
+    let log = DirtyBitmap::new(place.frames, false)?;
+    Ok(Some(Arc::new(log, GFP_KERNEL_ACCOUNT)?))
+}
+
+fn errno(refused: Refused) -> Error {
+    match refused {
+        Refused::Invalid => EINVAL,
+        Refused::Overlap => EEXIST,
+    }
+}

@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The tables that map guest frames to host pages: what the memory of a VM needs
+//! of them, and the kinds there are.
+//!
+//! [`TwoLevel`] is for processors whose tables have 512 entries (NPT, EPT);
+//! [`NoTables`] for an architecture that has none yet.
+
+use core::marker::PhantomData;
+use kernel::{error::Result, prelude::*, sync::rcu};
+use kvm_paging::{
+    addr::Gfn,
+    caps::PagingCaps,
+    entry::{Access, Leaf, MemoryType},
+    flush::FlushDebt,
+    format::Format,
+    level::Level,
+    map::{Failed, Mapped},
+    space::Space,
+    tables::Removed,
+};
+use kvm_sys::table_page::{RootTable, SpareTables, TablePage, TablePages};
+
+/// The entry that a frame has now, as far as a fault wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Nothing, or less than the access needs.
+    Lacking,
+    /// The access is allowed.
+    Allowed,
+    /// Only write permission is lacking, at this level, and the host has nothing
+    /// against it.
+    Protected(Level),
+    /// Marked as MMIO.
+    Mmio,
+}
+
+/// Second-level tables of one VM. Everything here may be called by many threads
+/// at once and doesn't sleep, unless it says so. What is said of sections and
+/// flushes is the caller's to keep: `memory::fault` and `memory::notifier` do.
+pub trait SecondLevel: Send + Sync + Sized + 'static {
+    /// Tables that a vCPU has in reserve.
+    type Spare: Default + Send;
+
+    /// Empty tables. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; that of [`Paging::config`].
+    fn new() -> Result<Self>;
+
+    /// Physical address of the root, what a control block names. Constant.
+    fn root(&self) -> u64;
+
+    /// First frame that a guest can't have, by its tables or its processor.
+    fn frames(&self) -> u64;
+
+    /// Highest level that can map a page.
+    fn largest(&self) -> Level;
+
+    /// How the format wants device memory mapped.
+    fn device_memory(&self) -> MemoryType;
+
+    /// Fills a reserve up. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    fn top_up(spare: &mut Self::Spare) -> Result;
+
+    /// What is there for an access to `gfn`.
+    fn look(&self, gfn: Gfn, access: Access) -> Look;
+
+    /// See [`Space::map`]; inside a map section.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Space::map`].
+    fn map(
+        &self,
+        gfn: Gfn,
+        level: Level,
+        leaf: Leaf,
+        spare: &mut Self::Spare,
+    ) -> Result<(Mapped, FlushDebt), Failed>;
+
+    /// See [`Space::map_mmio`]; inside a map section.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Space::map_mmio`].
+    fn mark_mmio(&self, gfn: Gfn, spare: &mut Self::Spare) -> Result<(), Failed>;
+
+    /// See [`Space::allow_write`]; inside a map section.
+    fn allow_write(&self, gfn: Gfn, largest: Level) -> Option<Level>;
+
+    /// Removes every mapping in a range, and tells `flush` before anything is
+    /// reused.
+    fn zap(&self, first: Gfn, end: Gfn, flush: impl FnOnce(FlushDebt));
+
+    /// See [`Space::write_protect`].
+    fn write_protect(&self, first: Gfn, end: Gfn) -> FlushDebt;
+
+    /// See [`Space::age`].
+    fn age(&self, first: Gfn, end: Gfn) -> Option<bool>;
+
+    /// See [`Space::is_young`].
+    fn is_young(&self, first: Gfn, end: Gfn) -> bool;
+}
+
+/// What a vendor says of its tables.
+pub trait Paging: 'static {
+    /// Their bits.
+    type Format: Format + Send + Sync;
+
+    /// How device memory is mapped: [`MemoryType::WriteBack`] where the host's and
+    /// the guest's own types decide anyway.
+    const DEVICE_MEMORY: MemoryType;
+
+    /// The format and the geometry that this processor has. Called once for each
+    /// VM.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP` if it has none, which a loaded module rules out.
+    fn config() -> Result<(Self::Format, PagingCaps)>;
+
+    /// Bits of a guest physical address.
+    fn physical_bits() -> u32;
+}
+
+/// Tables of 512 entries, four or five levels.
+pub struct TwoLevel<P: Paging> {
+    format: P::Format,
+    caps: PagingCaps,
+    frames: u64,
+    root: RootTable,
+    _paging: PhantomData<fn() -> P>,
+}
+
+impl<P: Paging> TwoLevel<P> {
+    /// The tables as a space to walk. Walks need an RCU read-side section, which
+    /// a map section is as well: it isn't preempted.
+    #[inline]
+    fn space(&self) -> Space<'_, P::Format, TablePages> {
+        Space::new(&self.format, self.root.pages(), self.root.table(), self.caps.root)
+    }
+}
+
+impl<P: Paging> SecondLevel for TwoLevel<P> {
+    type Spare = SpareTables;
+
+    fn new() -> Result<Self> {
+        let (format, caps) = P::config()?;
+        let root = RootTable::new()?;
+        let reach = Space::new(&format, root.pages(), root.table(), caps.root).frames();
+        let bits = P::physical_bits().saturating_sub(kvm_paging::addr::PAGE_SHIFT);
+        let frames = reach.min(1_u64.checked_shl(bits).unwrap_or(u64::MAX));
+        Ok(Self { format, caps, frames, root, _paging: PhantomData })
+    }
+
+    fn root(&self) -> u64 {
+        self.root.address()
+    }
+
+    fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    #[inline]
+    fn largest(&self) -> Level {
+        self.caps.largest_page
+    }
+
+    fn device_memory(&self) -> MemoryType {
+        P::DEVICE_MEMORY
+    }
+
+    #[inline]
+    fn top_up(spare: &mut SpareTables) -> Result {
+        spare.top_up()
+    }
+
+    #[inline]
+    fn look(&self, gfn: Gfn, access: Access) -> Look {
+        if gfn.raw() >= self.frames {
+            return Look::Lacking;
+        }
+        let _reader = rcu::read_lock();
+        let found = self.space().find(gfn);
+        if let Some(leaf) = self.format.as_leaf(found.entry, found.level) {
+            if leaf.access.contains(access) {
+                return Look::Allowed;
+            }
+            let has_rest = leaf.access.contains(access - Access::WRITE);
+            if has_rest && leaf.may_write {
+                return Look::Protected(found.level);
+            }
+        } else if self.format.as_mmio(found.entry).is_some() {
+            return Look::Mmio;
+        }
+        Look::Lacking
+    }
+
+    #[inline]
+    fn map(
+        &self,
+        gfn: Gfn,
+        level: Level,
+        leaf: Leaf,
+        spare: &mut SpareTables,
+    ) -> Result<(Mapped, FlushDebt), Failed> {
+        self.space().map(gfn, level, leaf, spare)
+    }
+
+    fn mark_mmio(&self, gfn: Gfn, spare: &mut SpareTables) -> Result<(), Failed> {
+        // Marks go when a slot comes, so they need no generation.
+        self.space().map_mmio(gfn, 0, spare)
+    }
+
+    #[inline]
+    fn allow_write(&self, gfn: Gfn, largest: Level) -> Option<Level> {
+        self.space().allow_write(gfn, largest)
+    }
+
+    fn zap(&self, first: Gfn, end: Gfn, flush: impl FnOnce(FlushDebt)) {
+        let reader = rcu::read_lock();
+        let debt = self.space().zap(first, end, &mut Retire(&reader));
+        flush(debt);
+    }
+
+    fn write_protect(&self, first: Gfn, end: Gfn) -> FlushDebt {
+        let _reader = rcu::read_lock();
+        self.space().write_protect(first, end)
+    }
+
+    fn age(&self, first: Gfn, end: Gfn) -> Option<bool> {
+        let _reader = rcu::read_lock();
+        self.space().age(first, end)
+    }
+
+    fn is_young(&self, first: Gfn, end: Gfn) -> bool {
+        let _reader = rcu::read_lock();
+        self.space().is_young(first, end)
+    }
+}
+
+impl<P: Paging> Drop for TwoLevel<P> {
+    fn drop(&mut self) {
+        // No vCPU can run any more, so nothing is cached.
+        let end = Gfn::new(self.space().frames());
+        self.zap(Gfn::new(0), end, |_| {});
+    }
+}
+
+/// Frees tables that a zap cut off, after the section it runs in.
+struct Retire<'a>(&'a rcu::Guard);
+
+impl Removed<TablePage> for Retire<'_> {
+    fn leaf(&mut self, _leaf: Leaf, _level: Level, _dirty: bool) {
+        // The host's page was marked dirty when it was mapped.
+    }
+
+    fn table(&mut self, table: TablePage) {
+        table.retire(self.0);
+    }
+}
+
+/// No second level: an architecture that can't run guests yet. Faults fail with
+/// `EOPNOTSUPP`.
+pub struct NoTables;
+
+impl SecondLevel for NoTables {
+    type Spare = ();
+
+    fn new() -> Result<Self> {
+        Ok(Self)
+    }
+
+    fn root(&self) -> u64 {
+        0
+    }
+
+    fn frames(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn largest(&self) -> Level {
+        Level::Page4K
+    }
+
+    fn device_memory(&self) -> MemoryType {
+        MemoryType::WriteBack
+    }
+
+    fn top_up((): &mut ()) -> Result {
+        Err(EOPNOTSUPP)
+    }
+
+    fn look(&self, _gfn: Gfn, _access: Access) -> Look {
+        Look::Lacking
+    }
+
+    fn map(
+        &self,
+        _gfn: Gfn,
+        _level: Level,
+        _leaf: Leaf,
+        (): &mut (),
+    ) -> Result<(Mapped, FlushDebt), Failed> {
+        Err(Failed::OutOfReach)
+    }
+
+    fn mark_mmio(&self, _gfn: Gfn, (): &mut ()) -> Result<(), Failed> {
+        Err(Failed::OutOfReach)
+    }
+
+    fn allow_write(&self, _gfn: Gfn, _largest: Level) -> Option<Level> {
+        None
+    }
+
+    fn zap(&self, _first: Gfn, _end: Gfn, flush: impl FnOnce(FlushDebt)) {
+        flush(FlushDebt::NONE);
+    }
+
+    fn write_protect(&self, _first: Gfn, _end: Gfn) -> FlushDebt {
+        FlushDebt::NONE
+    }
+
+    fn age(&self, _first: Gfn, _end: Gfn) -> Option<bool> {
+        Some(false)
+    }
+
+    fn is_young(&self, _first: Gfn, _end: Gfn) -> bool {
+        false
+    }
+}
