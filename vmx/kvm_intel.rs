@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! kvm-intel.ko: Intel VMX with extended page tables.
 //!
+//! - [`params`]: the module's parameters.
 //! - [`setup`]: from the processor's capabilities to a decision to load.
 #![deny(unsafe_code)]
 
@@ -8,6 +9,7 @@ use kernel::prelude::*;
 use kvm_core::provider::Provider;
 use kvm_x86::vendor::X86;
 
+mod params;
 mod setup;
 
 module! {
@@ -30,6 +32,7 @@ impl kernel::InPlaceModule for KvmIntel {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             _: { setup::check()? },
+            _: { params::settle() },
             provider <- Provider::new(),
         })
     }

@@ -9,6 +9,7 @@
 //! - [`arch`]: what an architecture provides.
 //! - [`provider`]: a loaded vendor module: hardware on, /dev/kvm there.
 //! - [`hardware`]: virtualization turned on on every CPU.
+//! - [`params`]: parameters of kvm.ko.
 //! - [`system`]: the ioctls of /dev/kvm; [`capability`]: what it says is there.
 //! - [`request`]: what is asked of a running vCPU.
 //! - [`vm`], [`vcpu`]: virtual machines, virtual CPUs, and their files;
@@ -21,6 +22,7 @@ pub mod capability;
 pub mod hardware;
 pub mod memory;
 pub mod mmu;
+pub mod params;
 pub mod provider;
 pub mod request;
 pub mod system;

@@ -16,6 +16,7 @@
 //! - [`timer`]: high-resolution timers.
 //! - [`chardev`]: a character device below the misc major, with a fixed minor.
 //! - [`cpuhp`]: a callback on each CPU as it comes and goes.
+//! - [`module_param`]: module parameters with files in sysfs.
 //! - [`syscore`]: callbacks at suspend, resume and shutdown.
 //! - [`mmu_notifier`]: being told of changes to an address space.
 //! - [`gup`]: from a user address to the page behind it.
@@ -59,6 +60,7 @@ pub mod kick;
 pub mod killable_mutex;
 pub mod map_section;
 pub mod mmu_notifier;
+pub mod module_param;
 pub mod percpu;
 pub mod preempt;
 pub mod process;

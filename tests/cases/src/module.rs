@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
@@ -19,9 +19,15 @@ pub(crate) const CORE: &str = "kvm";
 
 /// Inserts `stem`.ko; the kernel's errno if it refuses.
 pub(crate) fn insert(stem: &str) -> Result<Result<(), Errno>> {
+    insert_with(stem, "")
+}
+
+/// The same with parameters, `name=value …`.
+pub(crate) fn insert_with(stem: &str, parameters: &str) -> Result<Result<(), Errno>> {
     let path = Path::new(DIR).join(format!("{stem}.ko"));
     let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
-    Ok(finit_module(&file, c"", ModuleInitFlags::empty()))
+    let parameters = CString::new(parameters)?;
+    Ok(finit_module(&file, &parameters, ModuleInitFlags::empty()))
 }
 
 /// Removes a module without waiting; the kernel's errno if it refuses.
@@ -76,6 +82,11 @@ pub(crate) fn modinfo(stem: &str, key: &str) -> Result<Vec<String>> {
     Ok(values)
 }
 
-fn sys_dir(stem: &str) -> std::path::PathBuf {
+/// The file of a loaded module's parameter.
+pub(crate) fn parameter(stem: &str, name: &str) -> PathBuf {
+    sys_dir(stem).join("parameters").join(name)
+}
+
+fn sys_dir(stem: &str) -> PathBuf {
     Path::new("/sys/module").join(stem.replace('-', "_"))
 }
