@@ -12,6 +12,9 @@
 
 #ifdef CONFIG_X86
 #include <asm/cpufeatures.h>
+#include <asm/extable_fixup_types.h>
+#include <asm/fpu/api.h>
+#include <linux/thread_info.h>
 #include <asm/virt.h>
 #endif
 #ifdef CONFIG_S390

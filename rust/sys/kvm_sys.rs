@@ -27,7 +27,7 @@
 //! - [`preempt`], [`irq`]: evidence that code stays on its CPU, that interrupts are
 //!   off; hooks for being scheduled out and in.
 //! - [`guest_mode`]: what the kernel wants done around running a guest.
-//! - [`x86`], [`s390`]: the processor's virtualization hardware.
+//! - [`x86`], [`s390`]: the processor.
 //!
 //! Nothing here takes a lock that a caller could hold.
 #![warn(missing_docs)]
@@ -70,6 +70,8 @@ pub mod shared_page;
 pub mod srcu_cell;
 pub mod syscore;
 pub mod table_page;
+#[cfg(CONFIG_X86_64)]
+mod task;
 pub mod timer;
 pub mod user;
 #[cfg(CONFIG_X86_64)]

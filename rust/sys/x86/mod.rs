@@ -1,8 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The virtualization hardware of x86 processors.
+//! x86 processors: the virtualization hardware, and the host's state around a
+//! guest.
 //!
 //! The kernel itself turns VMX and SVM on and off (`arch/x86/virt/hw.c`), counts
-//! users, and knows what to do when the machine crashes; this is its interface.
+//! users, and knows what to do when the machine crashes; [`Extension`] is its
+//! interface.
+//!
+//! - [`fpu`]: the guest's floating-point and vector state; [`fpregs`]: single
+//!   registers of it.
+//! - [`xcr`]: XCR0, XSS, PKRU.
+//! - [`msr`]: model-specific registers.
+
+pub mod fpregs;
+pub mod fpu;
+pub mod msr;
+pub mod xcr;
+
+pub use msr::rdmsr;
 
 use crate::bindings as own;
 use core::arch::x86_64::__cpuid_count;
@@ -79,16 +93,7 @@ pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
     [regs.eax, regs.ebx, regs.ecx, regs.edx]
 }
 
-/// Reads an MSR of the current CPU, `None` if the processor doesn't have it.
-pub fn rdmsr(msr: u32) -> Option<u64> {
-    let mut value = 0;
-    // SAFETY: `value` is writable for the call; a fault is caught and reported.
-    let failed = unsafe { kvm_helper_rdmsr_safe(msr, &mut value) };
-    (failed == 0).then_some(value)
-}
-
 extern "C" {
     fn kvm_helper_physical_bits() -> c_uint;
     fn kvm_helper_boot_cpu_has(feature: c_uint) -> bool;
-    fn kvm_helper_rdmsr_safe(msr: c_uint, value: *mut u64) -> c_int;
 }

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Inline functions of x86 that Rust can't call. The prototypes stand beside the
+ * Rust wrappers.
+ */
+#include <linux/types.h>
+#include <asm/fpu/api.h>
+#include <asm/fpu/types.h>
+#include <linux/thread_info.h>
+
+/* fpregs.rs */
+
+void kvm_helper_fpregs_lock(void);
+void kvm_helper_fpregs_lock(void)
+{
+	fpregs_lock();
+	fpregs_assert_state_consistent();
+	if (test_thread_flag(TIF_NEED_FPU_LOAD))
+		switch_fpu_return();
+}
+
+void kvm_helper_fpregs_unlock(void);
+void kvm_helper_fpregs_unlock(void)
+{
+	fpregs_unlock();
+}
+
+/* fpu.rs */
+
+void *kvm_helper_fpu_area(struct fpu_guest *fpu);
+void *kvm_helper_fpu_area(struct fpu_guest *fpu)
+{
+	return &fpu->fpstate->regs;
+}
+
+u64 kvm_helper_fpu_xfd(const struct fpu_guest *fpu);
+u64 kvm_helper_fpu_xfd(const struct fpu_guest *fpu)
+{
+	return fpu->fpstate->xfd;
+}
