@@ -14,6 +14,11 @@
 #include <asm/cpufeatures.h>
 #include <asm/extable_fixup_types.h>
 #include <asm/fpu/api.h>
+#include <asm/tsc.h>
+#include <linux/irq_work.h>
+#include <linux/notifier.h>
+#include <linux/pvclock_gtod.h>
+#include <linux/timekeeping.h>
 #include <linux/thread_info.h>
 #include <asm/virt.h>
 #endif

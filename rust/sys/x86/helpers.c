@@ -6,7 +6,10 @@
 #include <linux/types.h>
 #include <asm/fpu/api.h>
 #include <asm/fpu/types.h>
+#include <linux/clocksource.h>
+#include <linux/irq_work.h>
 #include <linux/thread_info.h>
+#include <linux/timekeeper_internal.h>
 
 /* fpregs.rs */
 
@@ -37,4 +40,20 @@ u64 kvm_helper_fpu_xfd(const struct fpu_guest *fpu);
 u64 kvm_helper_fpu_xfd(const struct fpu_guest *fpu)
 {
 	return fpu->fpstate->xfd;
+}
+
+/* tsc.rs */
+
+bool kvm_helper_timekeeper_uses_tsc(const struct timekeeper *keeper);
+bool kvm_helper_timekeeper_uses_tsc(const struct timekeeper *keeper)
+{
+	enum vdso_clock_mode mode = keeper->tkr_mono.clock->vdso_clock_mode;
+
+	return mode == VDSO_CLOCKMODE_TSC || mode == VDSO_CLOCKMODE_HVCLOCK;
+}
+
+void kvm_helper_irq_work_init(struct irq_work *work, void (*function)(struct irq_work *));
+void kvm_helper_irq_work_init(struct irq_work *work, void (*function)(struct irq_work *))
+{
+	init_irq_work(work, function);
 }

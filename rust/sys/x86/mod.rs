@@ -10,10 +10,12 @@
 //!   registers of it.
 //! - [`xcr`]: XCR0, XSS, PKRU.
 //! - [`msr`]: model-specific registers.
+//! - [`tsc`]: the time-stamp counter, and clocks together with it.
 
 pub mod fpregs;
 pub mod fpu;
 pub mod msr;
+pub mod tsc;
 pub mod xcr;
 
 pub use msr::rdmsr;
