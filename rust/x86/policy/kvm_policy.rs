@@ -9,6 +9,8 @@
 //! - [`control`], [`xcr`], [`debug`]: what may be written to CR0, CR3, CR4, CR8,
 //!   EFER, XCR0, IA32_XSS, DR6 and DR7, and what follows; [`sregs`]: the same for
 //!   all of them at once.
+//! - [`msr`]: which MSRs there are and who owns them; [`msr_file`], [`mtrr`],
+//!   [`mce`]: those that are storage with rules.
 //!
 //! This crate decides, its user carries out. Nothing here knows of the kernel,
 //! allocates or sleeps; the host's CPUID and the time come in as arguments.
@@ -34,6 +36,13 @@ pub mod feature;
 mod feature_table;
 pub mod guest_cpuid;
 pub mod guest_features;
+pub mod mce;
+pub mod msr;
+pub mod msr_file;
+mod msr_table;
+#[cfg(test)]
+mod msr_tests;
+pub mod mtrr;
 pub mod pv;
 pub mod sregs;
 pub mod supported;
