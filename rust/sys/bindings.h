@@ -14,12 +14,15 @@
 #include <asm/cpufeatures.h>
 #include <asm/extable_fixup_types.h>
 #include <asm/fpu/api.h>
+#include <asm/spec-ctrl.h>
 #include <asm/tsc.h>
+#include <asm/debugreg.h>
 #include <linux/irq_work.h>
 #include <linux/notifier.h>
 #include <linux/pvclock_gtod.h>
 #include <linux/timekeeping.h>
 #include <linux/thread_info.h>
+#include <linux/user-return-notifier.h>
 #include <asm/virt.h>
 #endif
 #ifdef CONFIG_S390

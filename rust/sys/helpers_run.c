@@ -11,6 +11,7 @@
 #include <linux/percpu.h>
 #include <linux/preempt.h>
 #include <linux/sched.h>
+#include <linux/smp.h>
 
 /* preempt.rs */
 
@@ -88,6 +89,13 @@ bool kvm_helper_cpu_possible(unsigned int cpu);
 bool kvm_helper_cpu_possible(unsigned int cpu)
 {
 	return cpu < nr_cpu_ids && cpu_possible(cpu);
+}
+
+/* Runs on every online CPU with interrupts off, and waits. */
+void kvm_helper_on_each_cpu_with(void (*function)(void *info), void *info);
+void kvm_helper_on_each_cpu_with(void (*function)(void *info), void *info)
+{
+	on_each_cpu(function, info, 1);
 }
 
 /* guest_mode.rs */

@@ -3,7 +3,10 @@
 //!
 //! C header: `include/linux/percpu.h`.
 
-use crate::preempt::Pinned;
+use crate::{
+    irq::{self, IrqOff},
+    preempt::Pinned,
+};
 use core::{marker::PhantomData, mem::align_of, ptr::NonNull};
 use kernel::{
     cpu::{nr_cpu_ids, CpuId},
@@ -80,6 +83,24 @@ impl<T: Sync> PerCpu<T> {
         possible_cpus().filter_map(|cpu| self.of(cpu).map(|value| (cpu, value)))
     }
 
+    /// Runs `each` on every online CPU with that CPU's value, and waits. May sleep
+    /// no more than a spinning lock; not with interrupts off.
+    pub fn on_each_online<F: Fn(&T, &IrqOff) + Sync>(&self, each: F) {
+        let call = (self, each);
+        let function: unsafe extern "C" fn(*mut c_void) = Self::called::<F>;
+        // SAFETY: The function fits `call`, which outlives the waiting call.
+        unsafe { kvm_helper_on_each_cpu_with(function, (&raw const call).cast_mut().cast()) };
+    }
+
+    /// # Safety
+    ///
+    /// `call` is that of [`Self::on_each_online`]; interrupts are off.
+    unsafe extern "C" fn called<F: Fn(&T, &IrqOff) + Sync>(call: *mut c_void) {
+        // SAFETY: By the contract.
+        let (values, each) = unsafe { &*call.cast::<(&Self, F)>() };
+        irq::with_irqs_off(|off| each(values.this(off.pinned()), off));
+    }
+
     /// Drops those of the CPUs below `end`, and the memory.
     fn drop_values(base: NonNull<c_void>, end: u32) {
         for cpu in possible_cpus().take_while(|cpu| cpu.as_u32() < end) {
@@ -148,6 +169,7 @@ extern "C" {
     fn kvm_helper_percpu_alloc(size: usize, align: usize) -> *mut c_void;
     fn kvm_helper_percpu_free(base: *mut c_void);
     fn kvm_helper_percpu_of(base: *mut c_void, cpu: u32) -> *mut c_void;
+    fn kvm_helper_on_each_cpu_with(function: unsafe extern "C" fn(*mut c_void), info: *mut c_void);
     fn kvm_helper_cpu_possible(cpu: u32) -> bool;
     #[cfg(not(all(CONFIG_X86_64, CONFIG_SMP)))]
     fn kvm_helper_percpu_this(base: *mut c_void) -> *mut c_void;

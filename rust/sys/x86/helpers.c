@@ -6,6 +6,8 @@
 #include <linux/types.h>
 #include <asm/fpu/api.h>
 #include <asm/fpu/types.h>
+#include <asm/msr.h>
+#include <asm/nospec-branch.h>
 #include <linux/clocksource.h>
 #include <linux/irq_work.h>
 #include <linux/thread_info.h>
@@ -56,4 +58,34 @@ void kvm_helper_irq_work_init(struct irq_work *work, void (*function)(struct irq
 void kvm_helper_irq_work_init(struct irq_work *work, void (*function)(struct irq_work *))
 {
 	init_irq_work(work, function);
+}
+
+/* msr.rs */
+
+int kvm_helper_wrmsr_safe(unsigned int msr, u64 value);
+int kvm_helper_wrmsr_safe(unsigned int msr, u64 value)
+{
+	return wrmsrq_safe(msr, value);
+}
+
+/* spec_ctrl.rs */
+
+void kvm_helper_vcpu_ibpb(void);
+void kvm_helper_vcpu_ibpb(void)
+{
+	if (static_branch_likely(&switch_vcpu_ibpb))
+		indirect_branch_prediction_barrier();
+}
+
+void kvm_helper_ibpb(void);
+void kvm_helper_ibpb(void)
+{
+	indirect_branch_prediction_barrier();
+}
+
+void kvm_helper_guest_ran(void);
+void kvm_helper_guest_ran(void)
+{
+	if (cpu_feature_enabled(X86_FEATURE_IBPB_EXIT_TO_USER))
+		this_cpu_write(x86_ibpb_exit_to_user, true);
 }

@@ -10,12 +10,18 @@
 //!   registers of it.
 //! - [`xcr`]: XCR0, XSS, PKRU.
 //! - [`msr`]: model-specific registers.
+//! - [`user_return`]: those that may stay the guest's until userspace runs.
+//! - [`debugreg`]: debug registers.
+//! - [`spec_ctrl`]: speculation around a guest.
 //! - [`tsc`]: the time-stamp counter, and clocks together with it.
 
+pub mod debugreg;
 pub mod fpregs;
 pub mod fpu;
 pub mod msr;
+pub mod spec_ctrl;
 pub mod tsc;
+pub mod user_return;
 pub mod xcr;
 
 pub use msr::rdmsr;

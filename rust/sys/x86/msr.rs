@@ -3,7 +3,10 @@
 
 use crate::bindings as own;
 use core::arch::asm;
-use kernel::ffi::{c_int, c_uint};
+use kernel::{
+    error::{code::EINVAL, Result},
+    ffi::{c_int, c_uint},
+};
 
 /// Reads an MSR, `None` if the processor doesn't have it.
 pub fn rdmsr(msr: u32) -> Option<u64> {
@@ -11,6 +14,24 @@ pub fn rdmsr(msr: u32) -> Option<u64> {
     // SAFETY: `value` is writable for the call; a fault is caught and reported.
     let failed = unsafe { kvm_helper_rdmsr_safe(msr, &mut value) };
     (failed == 0).then_some(value)
+}
+
+/// Writes an MSR.
+///
+/// # Errors
+///
+/// `EINVAL` if the processor doesn't have it or doesn't take the value; nothing
+/// changes then.
+///
+/// # Safety
+///
+/// The kernel doesn't rely on what the MSR had.
+pub unsafe fn wrmsr(msr: u32, value: u64) -> Result {
+    // SAFETY: By the contract; a fault is caught and reported.
+    match unsafe { kvm_helper_wrmsr_safe(msr, value) } {
+        0 => Ok(()),
+        _ => Err(EINVAL),
+    }
 }
 
 /// What the kernel does when the instruction between 2 and 3 faults: it goes on
@@ -70,4 +91,5 @@ pub unsafe fn write_msr(msr: u32, value: u64) {
 
 extern "C" {
     fn kvm_helper_rdmsr_safe(msr: c_uint, value: *mut u64) -> c_int;
+    fn kvm_helper_wrmsr_safe(msr: c_uint, value: u64) -> c_int;
 }
