@@ -29,10 +29,19 @@ capabilities! {
     KVM_CAP_JOIN_MEMORY_REGIONS_WORKS = 30;
     /// Largest number of vCPUs of one VM.
     KVM_CAP_MAX_VCPUS = 66;
+    /// Slots may be read-only for the guest.
+    KVM_CAP_READONLY_MEM = 81;
     /// `KVM_CHECK_EXTENSION` works on a VM fd.
     KVM_CAP_CHECK_EXTENSION_VM = 105;
     /// Largest vCPU id plus one.
     KVM_CAP_MAX_VCPU_ID = 128;
     /// `kvm_run.immediate_exit` is looked at.
     KVM_CAP_IMMEDIATE_EXIT = 136;
+    /// The dirty log is cleared by an ioctl of its own; a mask of what can be
+    /// enabled.
+    KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 = 168;
+    /// `KVM_SET_USER_MEMORY_REGION2`.
+    KVM_CAP_USER_MEMORY2 = 231;
+    /// Guest memory can be mapped in advance.
+    KVM_CAP_PRE_FAULT_MEMORY = 236;
 }

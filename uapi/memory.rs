@@ -17,6 +17,13 @@ bitflags::bitflags! {
     }
 }
 
+/// Argument of `KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2`: `KVM_GET_DIRTY_LOG` doesn't
+/// start a log anew (`KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE`).
+pub const DIRTY_LOG_MANUAL_PROTECT: u64 = 1 << 0;
+/// Also an argument: a new log says that every page is dirty
+/// (`KVM_DIRTY_LOG_INITIALLY_SET`).
+pub const DIRTY_LOG_INITIALLY_SET: u64 = 1 << 1;
+
 crate::layout::abi_structs! {
     list for_each_memory_struct;
 

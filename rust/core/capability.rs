@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What `KVM_CHECK_EXTENSION` answers, on /dev/kvm and on a VM.
 
-use crate::arch::Arch;
+use crate::{arch::Arch, mmu::SecondLevel};
 use kvm_paging::slot::MAX_SLOTS;
 use kvm_sys::cpu_set;
-use kvm_uapi::cap::{
-    KVM_CAP_CHECK_EXTENSION_VM, KVM_CAP_DESTROY_MEMORY_REGION_WORKS,
-    KVM_CAP_JOIN_MEMORY_REGIONS_WORKS, KVM_CAP_MAX_VCPUS, KVM_CAP_MAX_VCPU_ID, KVM_CAP_NR_MEMSLOTS,
-    KVM_CAP_NR_VCPUS,
+use kvm_uapi::{
+    cap::{
+        KVM_CAP_CHECK_EXTENSION_VM, KVM_CAP_DESTROY_MEMORY_REGION_WORKS,
+        KVM_CAP_JOIN_MEMORY_REGIONS_WORKS, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_CAP_MAX_VCPUS,
+        KVM_CAP_MAX_VCPU_ID, KVM_CAP_NR_MEMSLOTS, KVM_CAP_NR_VCPUS, KVM_CAP_READONLY_MEM,
+        KVM_CAP_SYNC_MMU, KVM_CAP_USER_MEMORY2,
+    },
+    memory::{DIRTY_LOG_INITIALLY_SET, DIRTY_LOG_MANUAL_PROTECT},
 };
 
 /// Value of a capability: 0 if it isn't there, 1 or something that the capability
@@ -18,6 +22,12 @@ pub fn check<A: Arch>(capability: usize) -> u32 {
         KVM_CAP_CHECK_EXTENSION_VM
         | KVM_CAP_DESTROY_MEMORY_REGION_WORKS
         | KVM_CAP_JOIN_MEMORY_REGIONS_WORKS => 1,
+        // KVM_CAP_USER_MEMORY comes with the first guest that runs.
+        KVM_CAP_USER_MEMORY2 | KVM_CAP_SYNC_MMU => u32::from(A::Tables::EXIST),
+        KVM_CAP_READONLY_MEM => u32::from(A::Tables::EXIST && cfg!(CONFIG_X86_64)),
+        KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 if A::Tables::EXIST && cfg!(CONFIG_X86_64) => {
+            (DIRTY_LOG_MANUAL_PROTECT | DIRTY_LOG_INITIALLY_SET) as u32
+        }
         KVM_CAP_NR_MEMSLOTS => u32::from(MAX_SLOTS),
         // A recommendation: more than the host has only wait for each other.
         KVM_CAP_NR_VCPUS => cpu_set::online().min(A::MAX_VCPUS),

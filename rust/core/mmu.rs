@@ -38,6 +38,9 @@ pub enum Look {
 /// at once and doesn't sleep, unless it says so. What is said of sections and
 /// flushes is the caller's to keep: `memory::fault` and `memory::notifier` do.
 pub trait SecondLevel: Send + Sync + Sized + 'static {
+    /// Whether there are any, so that memory is more than slots.
+    const EXIST: bool;
+
     /// Tables that a vCPU has in reserve.
     type Spare: Default + Send;
 
@@ -147,6 +150,7 @@ impl<P: Paging> TwoLevel<P> {
 }
 
 impl<P: Paging> SecondLevel for TwoLevel<P> {
+    const EXIST: bool = true;
     type Spare = SpareTables;
 
     fn new() -> Result<Self> {
@@ -191,7 +195,7 @@ impl<P: Paging> SecondLevel for TwoLevel<P> {
             if leaf.access.contains(access) {
                 return Look::Allowed;
             }
-            let has_rest = leaf.access.contains(access - Access::WRITE);
+            let has_rest = leaf.access.contains(access.difference(Access::WRITE));
             if has_rest && leaf.may_write {
                 return Look::Protected(found.level);
             }
@@ -270,6 +274,7 @@ impl Removed<TablePage> for Retire<'_> {
 pub struct NoTables;
 
 impl SecondLevel for NoTables {
+    const EXIST: bool = false;
     type Spare = ();
 
     fn new() -> Result<Self> {

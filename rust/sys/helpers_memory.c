@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Macros and inline functions around the VMM's pages and the host's page tables.
- * The prototypes stand beside the Rust wrappers: gup.rs, table_page.rs,
+ * The prototypes stand beside the Rust wrappers: gup.rs, table_page.rs, vmm_memory.rs,
  * process.rs.
  */
 #include <linux/gfp.h>
@@ -11,6 +11,7 @@
 #include <linux/sched.h>
 #include <linux/swap.h>
 #include <linux/types.h>
+#include <linux/uaccess.h>
 
 void kvm_helper_put_page(struct page *page);
 void kvm_helper_put_page(struct page *page)
@@ -113,3 +114,59 @@ void kvm_helper_cond_resched(void)
 {
 	cond_resched();
 }
+
+size_t kvm_helper_read_user_atomic(void *to, u64 from, size_t size);
+size_t kvm_helper_read_user_atomic(void *to, u64 from, size_t size)
+{
+	size_t left;
+
+	if (!access_ok((void __user *)from, size))
+		return size;
+	pagefault_disable();
+	left = __copy_from_user_inatomic(to, (void __user *)from, size);
+	pagefault_enable();
+	return left;
+}
+
+size_t kvm_helper_write_user_atomic(u64 to, const void *from, size_t size);
+size_t kvm_helper_write_user_atomic(u64 to, const void *from, size_t size)
+{
+	size_t left;
+
+	if (!access_ok((void __user *)to, size))
+		return size;
+	pagefault_disable();
+	left = __copy_to_user_inatomic((void __user *)to, from, size);
+	pagefault_enable();
+	return left;
+}
+
+#ifdef CONFIG_X86_64
+/* 0 if exchanged, 1 if the value is another one, an errno otherwise. */
+#define TRY_CMPXCHG(type)						\
+({									\
+	type expected = old;						\
+									\
+	__try_cmpxchg_user((type __user *)address, &expected, (type)new, fault_##type); \
+})
+
+int kvm_helper_cmpxchg_user(u64 address, size_t size, u64 old, u64 new);
+int kvm_helper_cmpxchg_user(u64 address, size_t size, u64 old, u64 new)
+{
+	if (address & (size - 1))
+		return -EINVAL;
+	if (!access_ok((void __user *)address, size))
+		return -EFAULT;
+	switch (size) {
+	case 1:
+		return TRY_CMPXCHG(u8);
+	case 2:
+		return TRY_CMPXCHG(u16);
+	case 4:
+		return TRY_CMPXCHG(u32);
+	case 8:
+		return TRY_CMPXCHG(u64);
+	}
+	return -EINVAL;
+}
+#endif

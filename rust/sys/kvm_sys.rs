@@ -20,6 +20,7 @@
 //! - [`syscore`]: callbacks at suspend, resume and shutdown.
 //! - [`mmu_notifier`]: being told of changes to an address space.
 //! - [`gup`]: from a user address to the page behind it.
+//! - [`vmm_memory`]: bytes at user addresses.
 //! - [`table_page`]: pages that hold second-level tables.
 //! - [`map_section`]: short sections in which a vCPU maps pages.
 //! - [`cpu_set`]: a static set of CPUs.
@@ -74,5 +75,6 @@ pub mod table_page;
 mod task;
 pub mod timer;
 pub mod user;
+pub mod vmm_memory;
 #[cfg(CONFIG_X86_64)]
 pub mod x86;

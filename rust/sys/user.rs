@@ -4,6 +4,7 @@
 use core::mem::{size_of, MaybeUninit};
 use kernel::{
     error::Result,
+    prelude::{KVec, GFP_KERNEL},
     uaccess::{UserPtr, UserSlice},
 };
 use zerocopy::{FromBytes, IntoBytes};
@@ -37,4 +38,28 @@ pub fn write<T: IntoBytes + zerocopy::Immutable>(address: usize, value: &T) -> R
     UserSlice::new(UserPtr::from_addr(address), size_of::<T>())
         .writer()
         .write_slice(value.as_bytes())
+}
+
+/// Copies `count` words in.
+///
+/// # Errors
+///
+/// `EFAULT` if not all of them can be read; `ENOMEM`.
+pub fn read_words(address: usize, count: usize) -> Result<KVec<u64>> {
+    let mut words = KVec::from_elem(0_u64, count, GFP_KERNEL)?;
+    let size = size_of_val::<[u64]>(&words);
+    UserSlice::new(UserPtr::from_addr(address), size)
+        .reader()
+        .read_slice(words.as_mut_slice().as_mut_bytes())?;
+    Ok(words)
+}
+
+/// Copies words out.
+///
+/// # Errors
+///
+/// `EFAULT` if not all of them can be written.
+pub fn write_words(address: usize, words: &[u64]) -> Result {
+    let bytes = words.as_bytes();
+    UserSlice::new(UserPtr::from_addr(address), bytes.len()).writer().write_slice(bytes)
 }

@@ -1,11 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The dirty log of a slot: one bit for each page that was written to.
+//!
+//! While a slot is logged, a page becomes writable with the first write to it,
+//! which sets its bit ([`MemSlot::mark_dirty`]) afterwards. Userspace takes bits
+//! in one of two ways: `KVM_GET_DIRTY_LOG` hands them out and starts anew, or,
+//! with manual protection, hands out a copy, and `KVM_CLEAR_DIRTY_LOG` starts anew
+//! where userspace says so. Starting anew means: take the bit, take write
+//! permission, flush. In this order each write is seen by this harvest or by the
+//! next one.
+//!
+//! [`MemSlot::mark_dirty`]: super::slots::MemSlot::mark_dirty
 
+use super::{slots::MemSlot, Memory};
+use crate::{arch::Arch, mmu::SecondLevel};
 use core::sync::atomic::{AtomicU64, Ordering};
-use kernel::{error::Result, prelude::*};
+use kernel::{error::Result, prelude::*, sync::Arc};
+use kvm_paging::{addr::Gfn, flush::FlushDebt, slot::MAX_SLOTS};
+use kvm_sys::{process, user};
+use kvm_uapi::memory::{ClearDirtyLog, DirtyLog};
 
 /// Pages of one word.
 const WORD: u64 = 64;
+
+/// Words that are handled between offers to let others run.
+const BATCH: usize = 512;
 
 /// A bit for each page of a slot, set and taken by many at once.
 pub(crate) struct DirtyBitmap {
@@ -29,15 +47,180 @@ impl DirtyBitmap {
         Ok(Self { words })
     }
 
-    /// Sets the bit of the page with this index in the slot.
+    /// Sets the bit of the page with this index in the slot. A full barrier: a
+    /// harvest that took the bit before takes write permission, or looks at the
+    /// page, after the write that brought us here.
     #[inline]
     pub(crate) fn set(&self, index: u64) {
         if let Some(word) = self.words.get((index / WORD) as usize) {
-            let bit = 1 << (index % WORD);
-            // Hot pages are dirty already: don't take the cache line from others.
-            if word.load(Ordering::Relaxed) & bit == 0 {
-                word.fetch_or(bit, Ordering::AcqRel);
-            }
+            word.fetch_or(1 << (index % WORD), Ordering::SeqCst);
         }
     }
+
+    /// The words from `first` on.
+    fn words_from(&self, first: usize) -> &[AtomicU64] {
+        self.words.get(first..).unwrap_or(&[])
+    }
+}
+
+impl<A: Arch> Memory<A> {
+    /// `KVM_GET_DIRTY_LOG` with the structure at `arg`.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` if it can't be read or the bitmap not be written; `EINVAL` for a
+    /// slot number that can't be; `ENOENT` if the slot isn't there or isn't logged;
+    /// `ENOMEM`.
+    pub(super) fn get_dirty_log(&self, arg: usize) -> Result<u32> {
+        let request: DirtyLog = user::read(arg)?;
+        let settings = self.changing.lock();
+        let (slot, log) = self.logged(request.slot)?;
+        let copy = if settings.manual_protect {
+            let mut copy = KVVec::with_capacity(log.words.len(), GFP_KERNEL_ACCOUNT)?;
+            for word in &log.words {
+                copy.push(word.load(Ordering::Relaxed), GFP_KERNEL_ACCOUNT)?;
+            }
+            copy
+        } else {
+            self.harvest(&slot, &log)?
+        };
+        let written = write_words(request.__bindgen_anon_1 as usize, &copy);
+        if written.is_err() && !settings.manual_protect {
+            // Nobody learned of them.
+            for (word, bits) in log.words.iter().zip(&copy) {
+                word.fetch_or(*bits, Ordering::SeqCst);
+            }
+        }
+        written.map(|()| 0)
+    }
+
+    /// Takes all bits and starts anew.
+    fn harvest(&self, slot: &MemSlot, log: &DirtyBitmap) -> Result<KVVec<u64>> {
+        let mut taken = KVVec::with_capacity(log.words.len(), GFP_KERNEL_ACCOUNT)?;
+        let mut protect = Protect { memory: self, slot, debt: FlushDebt::NONE };
+        for (index, word) in log.words.iter().enumerate() {
+            let bits = match word.load(Ordering::Relaxed) {
+                0 => 0,
+                _ => word.swap(0, Ordering::SeqCst),
+            };
+            protect.word(index, bits);
+            taken.push(bits, GFP_KERNEL_ACCOUNT)?;
+        }
+        self.pay(protect.debt);
+        Ok(taken)
+    }
+
+    /// `KVM_CLEAR_DIRTY_LOG` with the structure at `arg`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::get_dirty_log`]; `EINVAL` for pages that aren't in the slot or
+    /// don't fill words.
+    pub(super) fn clear_dirty_log(&self, arg: usize) -> Result<u32> {
+        let request: ClearDirtyLog = user::read(arg)?;
+        let (first, count) = (request.first_page, u64::from(request.num_pages));
+        if first % WORD != 0 {
+            return Err(EINVAL);
+        }
+        let _settings = self.changing.lock();
+        let (slot, log) = self.logged(request.slot)?;
+        let behind = slot.place.frames.checked_sub(first).ok_or(EINVAL)?;
+        if count > behind || count < behind && count % WORD != 0 {
+            return Err(EINVAL);
+        }
+        let total = count.div_ceil(WORD) as usize;
+        let mut first_word = (first / WORD) as usize;
+        let mut left = total;
+        let mut from = request.__bindgen_anon_1 as usize;
+        let mut protect = Protect { memory: self, slot: &slot, debt: FlushDebt::NONE };
+        let mut result = Ok(0);
+        while left > 0 {
+            let now = left.min(BATCH);
+            let masks = match user::read_words(from, now) {
+                Ok(masks) => masks,
+                Err(err) => {
+                    result = Err(err);
+                    break;
+                }
+            };
+            for (index, (word, mask)) in log.words_from(first_word).iter().zip(&masks).enumerate() {
+                let bits = match u64::from_le(*mask) {
+                    0 => 0,
+                    mask => word.fetch_and(!mask, Ordering::SeqCst) & mask,
+                };
+                protect.word(first_word.saturating_add(index), bits);
+            }
+            process::cond_resched();
+            from = from.wrapping_add(now.saturating_mul(8));
+            first_word = first_word.saturating_add(now);
+            left = left.saturating_sub(now);
+        }
+        self.pay(protect.debt);
+        result
+    }
+
+    /// The slot that a request names, and its log.
+    fn logged(&self, number: u32) -> Result<(Arc<MemSlot>, Arc<DirtyBitmap>)> {
+        let id = u16::try_from(number).ok().filter(|id| *id < MAX_SLOTS).ok_or(EINVAL)?;
+        let slot = self.slots.read().by_id(id).cloned().ok_or(ENOENT)?;
+        let log = slot.dirty.clone().ok_or(ENOENT)?;
+        Ok((slot, log))
+    }
+
+    /// Takes write permission from a whole slot.
+    pub(super) fn write_protect(&self, slot: &MemSlot) {
+        let mut debt = FlushDebt::NONE;
+        let mut at = slot.place.first.raw();
+        while at < slot.place.end() {
+            let next = at.saturating_add(super::STEP).min(slot.place.end());
+            debt = debt.merge(self.tables.write_protect(Gfn::new(at), Gfn::new(next)));
+            at = next;
+            process::cond_resched();
+        }
+        self.pay(debt);
+    }
+}
+
+/// Takes write permission from pages whose bits were taken.
+struct Protect<'a, A: Arch> {
+    memory: &'a Memory<A>,
+    slot: &'a MemSlot,
+    debt: FlushDebt,
+}
+
+impl<A: Arch> Protect<'_, A> {
+    /// The pages of the bitmap's word `index` that have a bit in `bits`.
+    fn word(&mut self, index: usize, bits: u64) {
+        if index % BATCH == 0 {
+            process::cond_resched();
+        }
+        if bits == 0 {
+            return;
+        }
+        let base = (index as u64).saturating_mul(WORD).saturating_add(self.slot.place.first.raw());
+        let mut left = bits;
+        // Runs of set bits.
+        while left != 0 {
+            let first = left.trailing_zeros();
+            let run = (!(left >> first)).trailing_zeros();
+            let start = base.saturating_add(u64::from(first));
+            let end = start.saturating_add(u64::from(run));
+            let owed = self.memory.tables.write_protect(Gfn::new(start), Gfn::new(end));
+            self.debt = self.debt.merge(owed);
+            let done = first.saturating_add(run);
+            left = if done >= 64 { 0 } else { left >> done << done };
+        }
+    }
+}
+
+/// Copies a bitmap out, its bytes in order of pages.
+fn write_words(address: usize, words: &[u64]) -> Result {
+    if cfg!(target_endian = "little") {
+        return user::write_words(address, words);
+    }
+    for (index, word) in words.iter().enumerate() {
+        let at = address.wrapping_add(index.saturating_mul(8));
+        user::write(at, &word.to_le())?;
+    }
+    Ok(())
 }

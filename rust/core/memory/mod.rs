@@ -5,6 +5,7 @@
 //! - `fault`: a vCPU touches a frame that isn't mapped.
 //! - `notifier`: the VMM's memory changes below the guest; `changes` and `section`
 //!   are what lets faults go without a lock meanwhile.
+//! - `access`: guest memory by address, for the hypervisor itself.
 //! - `dirty`: which pages were written to.
 //!
 //! Who waits for whom: a change of the slots (mutex `changing`) waits for readers
@@ -13,6 +14,7 @@
 //! anything. The mmap lock is taken inside the mutex and inside an SRCU section,
 //! never the other way round.
 
+mod access;
 mod changes;
 mod dirty;
 mod fault;
@@ -34,10 +36,18 @@ use kvm_paging::{addr::Gfn, flush::FlushDebt};
 use kvm_sys::{
     map_section, mmu_notifier::Registration, process::AddressSpace, srcu_cell::SrcuCell,
 };
-use kvm_uapi::ioctl::KVM_SET_USER_MEMORY_REGION;
+use kvm_uapi::{
+    cap::KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+    ioctl::{
+        KVM_CLEAR_DIRTY_LOG, KVM_GET_DIRTY_LOG, KVM_SET_USER_MEMORY_REGION,
+        KVM_SET_USER_MEMORY_REGION2,
+    },
+    memory::{DIRTY_LOG_INITIALLY_SET, DIRTY_LOG_MANUAL_PROTECT},
+};
 use section::Sections;
 use slots::SlotSet;
 
+pub use access::{Guest, GuestRecord, Kind, Wait};
 pub use fault::{Fault, VcpuMemory};
 
 /// Who makes vCPUs forget translations.
@@ -45,6 +55,18 @@ pub trait Flush: Send + Sync {
     /// On return no vCPU uses a translation of these frames that was made before
     /// the call. Doesn't sleep; interrupts are on, preemption may be off.
     fn flush(&self, first: Gfn, frames: u64);
+}
+
+/// Frames that are worked on in one go: 1 GiB.
+const STEP: u64 = 1 << 18;
+
+/// What userspace chose for the VM.
+#[derive(Default)]
+struct Settings {
+    /// `KVM_GET_DIRTY_LOG` leaves the log as it is.
+    manual_protect: bool,
+    /// A new log says that all is dirty.
+    initially_set: bool,
 }
 
 /// The memory of a VM.
@@ -58,7 +80,7 @@ pub struct Memory<A: Arch> {
     changes: Changes,
     /// Held while slots change; orders changes among each other.
     #[pin]
-    changing: Mutex<()>,
+    changing: Mutex<Settings>,
     #[pin]
     slots: SrcuCell<SlotSet>,
     /// [`SlotSet::generation`] of the set in `slots`.
@@ -83,7 +105,7 @@ impl<A: Arch> Memory<A> {
             flush,
             sections: Sections::new(),
             changes <- Changes::new(),
-            changing <- new_mutex!((), "kvm_memory"),
+            changing <- new_mutex!(Settings::default(), "kvm_memory"),
             slots <- SrcuCell::new(KBox::new(SlotSet::new(), GFP_KERNEL_ACCOUNT)?),
             generation: AtomicU64::new(0),
         });
@@ -99,8 +121,31 @@ impl<A: Arch> Memory<A> {
     pub fn ioctl(&self, request: u32, arg: usize) -> Option<Result<u32>> {
         match request {
             KVM_SET_USER_MEMORY_REGION => Some(self.set_region(arg)),
+            KVM_SET_USER_MEMORY_REGION2 => Some(self.set_region2(arg)),
+            KVM_GET_DIRTY_LOG => Some(self.get_dirty_log(arg)),
+            #[cfg(CONFIG_X86_64)]
+            KVM_CLEAR_DIRTY_LOG => Some(self.clear_dirty_log(arg)),
             _ => None,
         }
+    }
+
+    /// `KVM_ENABLE_CAP` on the VM, if it is for a capability about memory.
+    pub fn enable_cap(&self, capability: u32, flags: u32, args: [u64; 4]) -> Option<Result<u32>> {
+        if capability != KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 || !cfg!(CONFIG_X86_64) {
+            return None;
+        }
+        let [wanted, ..] = args;
+        let mut allowed = DIRTY_LOG_MANUAL_PROTECT;
+        if wanted & DIRTY_LOG_MANUAL_PROTECT != 0 {
+            allowed |= DIRTY_LOG_INITIALLY_SET;
+        }
+        if flags != 0 || wanted & !allowed != 0 {
+            return Some(Err(EINVAL));
+        }
+        let mut settings = self.changing.lock();
+        settings.manual_protect = wanted & DIRTY_LOG_MANUAL_PROTECT != 0;
+        settings.initially_set = wanted & DIRTY_LOG_INITIALLY_SET != 0;
+        Some(Ok(0))
     }
 
     /// Lets vCPUs forget what was removed.

@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The VMM's memory changes below the guest.
 
-use super::Memory;
+use super::{Memory, STEP};
 use crate::{arch::Arch, mmu::SecondLevel};
 use kvm_paging::addr::Gfn;
 use kvm_sys::mmu_notifier::MemoryEvents;
-
-/// Frames that are removed in one go: 1 GiB.
-const STEP: u64 = 1 << 18;
 
 impl<A: Arch> Memory<A> {
     /// Removes what is mapped from `first` up to `end`, in steps, and has it

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Slots come, move and go (`KVM_SET_USER_MEMORY_REGION`).
+//! Slots come, move and go (`KVM_SET_USER_MEMORY_REGION` and its successor).
 
-use super::{dirty::DirtyBitmap, slots::MemSlot, Memory};
+use super::{dirty::DirtyBitmap, slots::MemSlot, Memory, Settings};
 use crate::{arch::Arch, mmu::SecondLevel};
 use core::sync::atomic::Ordering;
 use kernel::{error::Result, prelude::*, sync::Arc};
@@ -10,7 +10,14 @@ use kvm_paging::{
     slot::{self, Refused, Slot},
 };
 use kvm_sys::{process, user};
-use kvm_uapi::memory::{MemFlags, UserspaceMemoryRegion};
+use kvm_uapi::memory::{MemFlags, UserspaceMemoryRegion, UserspaceMemoryRegion2};
+
+/// What a slot may have.
+const ALLOWED: MemFlags = if cfg!(CONFIG_X86_64) {
+    MemFlags::LOG_DIRTY_PAGES.union(MemFlags::READONLY)
+} else {
+    MemFlags::LOG_DIRTY_PAGES
+};
 
 impl<A: Arch> Memory<A> {
     /// `KVM_SET_USER_MEMORY_REGION` with the structure at `arg`.
@@ -21,9 +28,31 @@ impl<A: Arch> Memory<A> {
     /// aren't allowed; `EEXIST` if another slot is in the way; `ENOMEM`.
     pub(super) fn set_region(&self, arg: usize) -> Result<u32> {
         let region: UserspaceMemoryRegion = user::read(arg)?;
+        self.change(&region)
+    }
+
+    /// `KVM_SET_USER_MEMORY_REGION2` with the structure at `arg`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::set_region`].
+    pub(super) fn set_region2(&self, arg: usize) -> Result<u32> {
+        let region: UserspaceMemoryRegion2 = user::read(arg)?;
+        // What follows belongs to a flag that no slot can have.
+        self.change(&UserspaceMemoryRegion {
+            slot: region.slot,
+            flags: region.flags,
+            guest_phys_addr: region.guest_phys_addr,
+            memory_size: region.memory_size,
+            userspace_addr: region.userspace_addr,
+        })
+    }
+
+    fn change(&self, region: &UserspaceMemoryRegion) -> Result<u32> {
+        // The upper half is the address space; there is one.
         let id = u16::try_from(region.slot).map_err(|_| EINVAL)?;
         let flags = MemFlags::from_bits(region.flags).ok_or(EINVAL)?;
-        if !MemFlags::empty().contains(flags)
+        if !ALLOWED.contains(flags)
             || !process::may_access(region.userspace_addr, region.memory_size)
         {
             return Err(EINVAL);
@@ -35,19 +64,19 @@ impl<A: Arch> Memory<A> {
             memory: region.userspace_addr,
         };
         let place = slot::check(request).map_err(errno)?;
-        let _changing = self.changing.lock();
+        let settings = self.changing.lock();
         let old = self.slots.read().by_id(id).cloned();
         match (place, old) {
             (None, None) => Err(EINVAL),
             (None, Some(old)) => self.delete(&old),
-            (Some(place), None) => self.add(place, flags),
-            (Some(place), Some(old)) => self.alter(&old, place, flags),
+            (Some(place), None) => self.add(&settings, place, flags),
+            (Some(place), Some(old)) => self.alter(&settings, &old, place, flags),
         }
     }
 
-    fn add(&self, place: Slot, flags: MemFlags) -> Result<u32> {
+    fn add(&self, settings: &Settings, place: Slot, flags: MemFlags) -> Result<u32> {
         self.check_place(&place, None)?;
-        let dirty = new_log(&place, flags, None)?;
+        let dirty = new_log(settings, &place, flags, None)?;
         let slot = MemSlot::new(place, flags.contains(MemFlags::READONLY), dirty);
         let slot = Arc::new(slot, GFP_KERNEL_ACCOUNT)?;
         self.publish(None, Some(&slot))?;
@@ -62,7 +91,13 @@ impl<A: Arch> Memory<A> {
     }
 
     /// A slot that is there gets another place or other flags.
-    fn alter(&self, old: &MemSlot, place: Slot, flags: MemFlags) -> Result<u32> {
+    fn alter(
+        &self,
+        settings: &Settings,
+        old: &MemSlot,
+        place: Slot,
+        flags: MemFlags,
+    ) -> Result<u32> {
         let was = &old.place;
         let read_only = flags.contains(MemFlags::READONLY);
         if was.frames != place.frames || was.memory != place.memory || old.read_only != read_only {
@@ -74,7 +109,7 @@ impl<A: Arch> Memory<A> {
         } else if old.dirty.is_some() == flags.contains(MemFlags::LOG_DIRTY_PAGES) {
             return Ok(0);
         }
-        let dirty = new_log(&place, flags, old.dirty.as_ref())?;
+        let dirty = new_log(settings, &place, flags, old.dirty.as_ref())?;
         let logs = dirty.is_some();
         let slot = Arc::new(MemSlot::new(place, read_only, dirty), GFP_KERNEL_ACCOUNT)?;
         self.publish(Some(old), Some(&slot))?;
@@ -83,8 +118,10 @@ impl<A: Arch> Memory<A> {
             self.zap(first, end, true);
             self.forget_marks(&place);
         } else if logs {
-            let debt = self.tables.write_protect(first, end);
-            self.pay(debt);
+            // If all is dirty at first, pages are protected as they are cleared.
+            if !settings.initially_set {
+                self.write_protect(&slot);
+            }
         } else {
             // Faults bring back large pages.
             self.zap(first, end, true);
@@ -128,6 +165,7 @@ impl<A: Arch> Memory<A> {
 /// The log of a slot that is to have `flags`: that of the slot before it, if that
 /// had one.
 fn new_log(
+    settings: &Settings,
     place: &Slot,
     flags: MemFlags,
     old: Option<&Arc<DirtyBitmap>>,
@@ -138,7 +176,7 @@ fn new_log(
     if let Some(old) = old {
         return Ok(Some(old.clone()));
     }
-    let log = DirtyBitmap::new(place.frames, false)?;
+    let log = DirtyBitmap::new(place.frames, settings.initially_set)?;
     Ok(Some(Arc::new(log, GFP_KERNEL_ACCOUNT)?))
 }
 

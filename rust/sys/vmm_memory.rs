@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Bytes at addresses of the current process, for whoever knows such an address
+//! from elsewhere (a memory slot).
+//!
+//! C header: `include/linux/uaccess.h`.
+
+use kernel::{
+    error::Result,
+    ffi::c_void,
+    prelude::*,
+    uaccess::{UserPtr, UserSlice},
+};
+use kvm_paging::addr::Hva;
+
+/// Whether a copy may wait for a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// It may sleep.
+    Allowed,
+    /// Only what is there at once is copied; any context of the process.
+    Never,
+}
+
+/// Copies `bytes.len()` bytes in.
+///
+/// # Errors
+///
+/// `EFAULT` if not all of them can be read; some may have been.
+#[inline]
+pub fn read(address: Hva, bytes: &mut [u8], wait: Wait) -> Result {
+    if wait == Wait::Allowed {
+        return UserSlice::new(pointer(address), bytes.len()).reader().read_slice(bytes);
+    }
+    // SAFETY: `bytes` is writable; the helper checks the address.
+    let left = unsafe {
+        kvm_helper_read_user_atomic(bytes.as_mut_ptr().cast(), address.raw(), bytes.len())
+    };
+    if left == 0 {
+        Ok(())
+    } else {
+        Err(EFAULT)
+    }
+}
+
+/// Copies `bytes` out.
+///
+/// # Errors
+///
+/// `EFAULT` if not all of them can be written; some may have been.
+#[inline]
+pub fn write(address: Hva, bytes: &[u8], wait: Wait) -> Result {
+    if wait == Wait::Allowed {
+        return UserSlice::new(pointer(address), bytes.len()).writer().write_slice(bytes);
+    }
+    // SAFETY: `bytes` is readable; the helper checks the address.
+    let left =
+        unsafe { kvm_helper_write_user_atomic(address.raw(), bytes.as_ptr().cast(), bytes.len()) };
+    if left == 0 {
+        Ok(())
+    } else {
+        Err(EFAULT)
+    }
+}
+
+/// Replaces an aligned number of 1, 2, 4 or 8 bytes if it is `old`, atomically;
+/// whether it was. May sleep.
+///
+/// # Errors
+///
+/// `EFAULT` if it can't be written; `EINVAL` for another size.
+#[cfg(CONFIG_X86_64)]
+pub fn compare_exchange(address: Hva, size: usize, old: u64, new: u64) -> Result<bool> {
+    // SAFETY: The helper checks the address.
+    match unsafe { kvm_helper_cmpxchg_user(address.raw(), size, old, new) } {
+        0 => Ok(true),
+        1 => Ok(false),
+        errno => Err(Error::from_errno(errno)),
+    }
+}
+
+fn pointer(address: Hva) -> UserPtr {
+    UserPtr::from_addr(address.raw() as usize)
+}
+
+extern "C" {
+    fn kvm_helper_read_user_atomic(to: *mut c_void, from: u64, size: usize) -> usize;
+    fn kvm_helper_write_user_atomic(to: u64, from: *const c_void, size: usize) -> usize;
+    #[cfg(CONFIG_X86_64)]
+    fn kvm_helper_cmpxchg_user(address: u64, size: usize, old: u64, new: u64) -> i32;
+}
