@@ -21,7 +21,7 @@ impl Request {
     /// One of the architecture's own, 0 to 23.
     pub const fn of_arch(number: u32) -> Self {
         assert!(number < 24);
-        Self(1 << (8 + number))
+        Self(1_u32.wrapping_shl(number.wrapping_add(8)))
     }
 }
 

@@ -58,7 +58,10 @@ impl Kick {
     #[expect(clippy::new_without_default, reason = "part of a vCPU, never made alone")]
     pub fn new() -> Self {
         // INVARIANT: an empty `rcuwait` is a null pointer.
-        Self { place: Atomic::new(OUTSIDE), sleeper: Opaque::new(own::rcuwait { task: ptr::null_mut() }) }
+        Self {
+            place: Atomic::new(OUTSIDE),
+            sleeper: Opaque::new(own::rcuwait { task: ptr::null_mut() }),
+        }
     }
 
     /// The thread is about to enter the guest on this CPU: from now on it gets an
