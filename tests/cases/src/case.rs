@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::module;
 
@@ -22,8 +22,30 @@ pub(crate) struct Case {
     /// A word for the kernel's command line.
     pub(crate) karg: Option<&'static str>,
     /// The test.
-    pub(crate) body: fn() -> Result<Outcome>,
+    pub(crate) body: Body,
 }
+
+/// What a case does, and with what.
+#[derive(Clone, Copy)]
+pub(crate) enum Body {
+    /// Starts and ends without KVM modules: it loads them itself.
+    Unloaded(fn() -> Result<Outcome>),
+    /// Runs guests on modules that are loaded.
+    #[cfg(target_arch = "x86_64")]
+    Loaded(fn() -> Result<()>),
+}
+
+/// The error that makes a case count as skipped, with the reason.
+#[derive(Debug)]
+pub(crate) struct Skip(pub(crate) String);
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Skip {}
 
 /// How a case ended that did not fail.
 #[derive(Debug)]
@@ -41,6 +63,15 @@ impl Case {
         machines: &'static [&'static str],
         body: fn() -> Result<Outcome>,
     ) -> Self {
+        let body = Body::Unloaded(body);
+        Self { name, machines, long: false, smp: 2, own_root: false, karg: None, body }
+    }
+
+    /// A case that runs guests, on both x86 machines.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) const fn guest(name: &'static str, body: fn() -> Result<()>) -> Self {
+        let body = Body::Loaded(body);
+        let machines = &["amd", "intel"];
         Self { name, machines, long: false, smp: 2, own_root: false, karg: None, body }
     }
 
@@ -57,20 +88,52 @@ impl Case {
         self
     }
 
-    /// Runs the case between two states without KVM modules.
-    pub(crate) fn run(&self) -> Result<Outcome> {
-        module::unload_all().context("before the case")?;
-        let result = (self.body)();
-        let unloaded = module::unload_all().context("after the case");
-        let outcome = result?;
-        unloaded?;
-        Ok(outcome)
+    /// Runs the case. Modules that are `loaded` already stay as they are.
+    pub(crate) fn run(&self, loaded: bool) -> Result<Outcome> {
+        match self.body {
+            Body::Unloaded(_) if loaded => bail!("this case loads the project's modules itself"),
+            Body::Unloaded(body) => {
+                module::unload_all().context("before the case")?;
+                let result = body();
+                let unloaded = module::unload_all().context("after the case");
+                let outcome = result?;
+                unloaded?;
+                Ok(outcome)
+            }
+            #[cfg(target_arch = "x86_64")]
+            Body::Loaded(body) => {
+                if !loaded && !module::is_loaded(module::CORE) {
+                    module::load_all().context("before the case")?;
+                }
+                let result = body();
+                let unused = module::wait_unused();
+                match result {
+                    Ok(()) => unused.map(|()| Outcome::Passed),
+                    Err(error) => {
+                        error.downcast::<Skip>().map(|Skip(reason)| Outcome::Skipped(reason))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Cases of equal groups, machines and boots may share a boot: those before the first `/` of the
+    /// name, or for guests before the second `-`.
+    fn group(&self) -> &str {
+        match self.body {
+            Body::Unloaded(_) => self.name.split('/').next().unwrap_or(self.name),
+            #[cfg(target_arch = "x86_64")]
+            Body::Loaded(_) => {
+                let end = self.name.match_indices('-').nth(1).map_or(self.name.len(), |(at, _)| at);
+                self.name.get(..end).unwrap_or(self.name)
+            }
+        }
     }
 }
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let group = self.name.split('/').next().unwrap_or(self.name);
+        let group = self.group();
         write!(
             f,
             "{} machines={} group={group} long={} smp={}{}",

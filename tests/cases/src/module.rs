@@ -3,7 +3,16 @@
 
 use std::ffi::CString;
 use std::fs::{self, File};
+<<<<<<< ours
 use std::path::{Path, PathBuf};
+=======
+use std::path::Path;
+#[cfg(target_arch = "x86_64")]
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+>>>>>>> theirs
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
@@ -59,11 +68,37 @@ pub(crate) fn is_loaded(stem: &str) -> bool {
     sys_dir(stem).exists()
 }
 
+/// Whether the modules that are loaded came with the kernel: ours, built outside its tree, taint it.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn is_kernels_own() -> Result<bool> {
+    let path = sys_dir(CORE).join("taint");
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(!text.contains('O'))
+}
+
 /// References to a loaded module.
 pub(crate) fn references(stem: &str) -> Result<u32> {
     let path = sys_dir(stem).join("refcnt");
     let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     Ok(text.trim().parse()?)
+}
+
+/// Waits a moment until nobody uses this machine's vendor module any more: what a case made has to be
+/// gone with it.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn wait_unused() -> Result<()> {
+    let stem = Processor::current()?.vendor_module();
+    let start = Instant::now();
+    loop {
+        let count = references(stem)?;
+        if count == 0 {
+            return Ok(());
+        }
+        if start.elapsed() > Duration::from_secs(5) {
+            bail!("the case left {count} references to {stem}");
+        }
+        sleep(Duration::from_millis(10));
+    }
 }
 
 /// The values of `key` in a module file's `.modinfo`, which holds `key=value` strings.

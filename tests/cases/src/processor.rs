@@ -45,6 +45,13 @@ impl Processor {
     }
 }
 
+/// Whether the processor is QEMU's software one. It leaves some checks out that others make.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn is_tcg() -> Result<bool> {
+    let info = fs::read_to_string("/proc/cpuinfo").context("reading /proc/cpuinfo")?;
+    Ok(info.contains("QEMU TCG"))
+}
+
 /// Takes a CPU down or brings it up.
 pub(crate) fn set_online(cpu: u32, online: bool) -> Result<()> {
     let path = format!("/sys/devices/system/cpu/cpu{cpu}/online");

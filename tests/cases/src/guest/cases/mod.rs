@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The cases, one file for each subject. A subject's cases share a boot.
+
+mod exception;
+mod io;
+mod memory;
+mod mmio;
+mod msr;
+mod run;
+mod state;
+
+use anyhow::{Context, Result, bail, ensure};
+use kvm_bindings as abi;
+use nix::errno::Errno;
+
+use super::code::{check_eq, guest};
+use super::exit::Exit;
+use super::mode::{self, CODE, DATA, Mode};
+use super::ram::Ram;
+use super::request;
+use super::vm::Vm;
+use crate::case::Case;
+
+/// The cases of each subject, in the order in which they are best looked at.
+pub(super) const ALL: &[&[Case]] = &[
+    run::CASES,
+    io::CASES,
+    mmio::CASES,
+    memory::CASES,
+    msr::CASES,
+    exception::CASES,
+    state::CASES,
+];

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Entering a guest and coming out: HLT, signals, immediate exits, the ends of a guest.
+
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::pthread::{pthread_kill, pthread_self};
+
+use super::super::deadline::KICK;
+use super::*;
+
+pub(super) const CASES: &[Case] = &[
+    Case::guest("x86/micro-run-hlt", hlt),
+    Case::guest("x86/micro-run-modes", modes),
+    Case::guest("x86/micro-run-argument", argument),
+    Case::guest("x86/micro-run-shutdown", shutdown),
+    Case::guest("x86/micro-run-immediate-exit", immediate_exit),
+    Case::guest("x86/micro-run-signal", signal),
+    Case::guest("x86/micro-run-registers", registers),
+];
+
+/// The least a guest can do: real mode, no CPUID, three instructions.
+fn hlt() -> Result<()> {
+    let vm = Vm::new()?;
+    let mut vcpu = vm.bare_vcpu(0)?;
+    vcpu.start(Mode::Real, guest!(16; "mov ax, 0x1234", "hlt", "inc ax", "hlt"))?;
+    vcpu.expect(&Exit::Hlt)?;
+    let regs = vcpu.regs()?;
+    check_eq!(regs.rax, 0x1234);
+    check_eq!(regs.rip, CODE + 4, "the address behind HLT");
+    vcpu.expect(&Exit::Hlt)?;
+    check_eq!(vcpu.regs()?.rax, 0x1235);
+    Ok(())
+}
+
+/// Code runs in every mode, and all of its registers come back.
+fn modes() -> Result<()> {
+    for mode in Mode::ALL {
+        let vm = Vm::new()?;
+        let mut vcpu = vm.vcpu(0)?;
+        let code = match mode {
+            Mode::Real => guest!(16; "mov eax, 0x12345678", "push eax", "pop ebx", "hlt"),
+            Mode::Long => guest!(64; "mov rax, 0x123456789abcdef0", "push rax", "pop r15", "hlt"),
+            _ => guest!(32; "mov eax, 0x12345678", "push eax", "pop ebx", "hlt"),
+        };
+        vcpu.start(mode, code)?;
+        vcpu.expect(&Exit::Hlt).with_context(|| format!("{mode:?}"))?;
+        let regs = vcpu.regs()?;
+        if mode == Mode::Long {
+            check_eq!(regs.r15, 0x1234_5678_9abc_def0, "{mode:?}");
+        } else {
+            check_eq!(regs.rbx, 0x1234_5678, "{mode:?}");
+        }
+        check_eq!(regs.rip, CODE + code.len() as u64, "{mode:?}");
+    }
+    Ok(())
+}
+
+/// KVM_RUN takes no argument.
+fn argument() -> Result<()> {
+    let vm = Vm::new()?;
+    let vcpu = vm.bare_vcpu(0)?;
+    check_eq!(request::call(vcpu.file(), request::RUN, 1), Err(Errno::EINVAL));
+    Ok(())
+}
+
+/// An exception that can't be delivered, nor the one that this is, ends the guest.
+fn shutdown() -> Result<()> {
+    let vm = Vm::new()?;
+    let mut vcpu = vm.long(guest!(64; "lidt [{data}]", "ud2"; data = DATA))?;
+    vcpu.expect(&Exit::Shutdown)
+}
+
+/// With `immediate_exit` nothing of the guest runs.
+fn immediate_exit() -> Result<()> {
+    let vm = Vm::new()?;
+    let mut vcpu = vm.long(guest!(64; "mov eax, 1", "out 0x10, al", "mov eax, 2", "hlt"))?;
+    vcpu.run_page().immediate_exit = 1;
+    for _ in 0..3 {
+        check_eq!(vcpu.try_run()?, Err(Errno::EINTR));
+        check_eq!(vcpu.regs()?.rip, CODE);
+        check_eq!(vcpu.run_page().immediate_exit, 1, "the flag itself");
+    }
+    vcpu.run_page().immediate_exit = 0;
+    vcpu.expect_out(0x10, &[1])?;
+    // What an exit leaves open is completed before the flag counts.
+    vcpu.run_page().immediate_exit = 1;
+    check_eq!(vcpu.try_run()?, Err(Errno::EINTR));
+    check_eq!(vcpu.regs()?.rip, CODE + 7, "the address behind OUT");
+    check_eq!(vcpu.regs()?.rax, 1);
+    vcpu.run_page().immediate_exit = 0;
+    vcpu.expect(&Exit::Hlt)?;
+    check_eq!(vcpu.regs()?.rax, 2);
+    Ok(())
+}
+
+/// A signal brings a spinning guest out, as often as it comes, and the guest goes on.
+fn signal() -> Result<()> {
+    let vm = Vm::new()?;
+    let mut vcpu = vm.long(guest!(64; "2:", "inc rbx", "jmp 2b"))?;
+    let runner = pthread_self();
+    let (mut before, mut runs) = (0, 0);
+    for round in 0..20 {
+        thread::scope(|scope| -> Result<()> {
+            let kicker = scope.spawn(|| {
+                thread::sleep(Duration::from_millis(10));
+                pthread_kill(runner, KICK)
+            });
+            check_eq!(vcpu.try_run()?, Err(Errno::EINTR), "round {round}");
+            check_eq!(vcpu.exit(), Exit::Interrupted, "round {round}");
+            match kicker.join() {
+                Ok(sent) => sent.context("sending a signal"),
+                Err(_) => bail!("the other thread came to harm"),
+            }
+        })?;
+        let rbx = vcpu.regs()?.rbx;
+        // On a busy host the signal may come before the guest is entered.
+        runs += u32::from(rbx > before);
+        before = rbx;
+    }
+    ensure!(runs >= 5, "the guest ran in {runs} of 20 rounds");
+    Ok(())
+}
+
+/// All general registers and flags go in and come out.
+fn registers() -> Result<()> {
+    let vm = Vm::new()?;
+    let mut vcpu = vm.long(guest!(64;
+        "not rax", "not rbx", "not rcx", "not rdx", "not rsi", "not rdi", "not rbp", "not rsp",
+        "not r8", "not r9", "not r10", "not r11", "not r12", "not r13", "not r14", "not r15",
+        "stc", "std", "hlt"
+    ))?;
+    let value = |index: u64| 0x0101_0101_0101_0101 * (index + 1);
+    let set = abi::kvm_regs {
+        rax: value(0),
+        rbx: value(1),
+        rcx: value(2),
+        rdx: value(3),
+        rsi: value(4),
+        rdi: value(5),
+        rsp: value(6),
+        rbp: value(7),
+        r8: value(8),
+        r9: value(9),
+        r10: value(10),
+        r11: value(11),
+        r12: value(12),
+        r13: value(13),
+        r14: value(14),
+        r15: value(15),
+        rip: CODE,
+        rflags: 2,
+    };
+    vcpu.set_regs(&set)?;
+    vcpu.expect(&Exit::Hlt)?;
+    let expected = abi::kvm_regs {
+        rax: !set.rax,
+        rbx: !set.rbx,
+        rcx: !set.rcx,
+        rdx: !set.rdx,
+        rsi: !set.rsi,
+        rdi: !set.rdi,
+        rsp: !set.rsp,
+        rbp: !set.rbp,
+        r8: !set.r8,
+        r9: !set.r9,
+        r10: !set.r10,
+        r11: !set.r11,
+        r12: !set.r12,
+        r13: !set.r13,
+        r14: !set.r14,
+        r15: !set.r15,
+        rip: CODE + 16 * 3 + 3,
+        rflags: 2 | 1 | 1 << 10,
+    };
+    check_eq!(vcpu.regs()?, expected);
+    Ok(())
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Memory of the test process that guests have as theirs.
+
+use std::fs::File;
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+
+/// A mapping. Guests and threads change it at any time: it is only read and written whole values at a
+/// time, never borrowed.
+///
+/// # Invariants
+/// `start` is the start of a mapping of `size` bytes that belongs to this value.
+pub(super) struct Ram {
+    start: NonNull<u8>,
+    size: usize,
+}
+
+// SAFETY: the mapping belongs to the process, and every access is volatile.
+unsafe impl Send for Ram {}
+// SAFETY: as above.
+unsafe impl Sync for Ram {}
+
+/// Alignment of mappings: that of the largest page they may come to lie in.
+const ALIGN: usize = 2 << 20;
+
+impl Ram {
+    /// Zeroed memory of the process's own.
+    pub(super) fn new(size: usize) -> Result<Self> {
+        Self::with_flags(size, MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE)
+    }
+
+    /// The same with other flags of mmap. It is aligned to 2 MiB.
+    pub(super) fn with_flags(size: usize, flags: MapFlags) -> Result<Self> {
+        let whole = NonZeroUsize::new(size + ALIGN).context("no size")?;
+        // SAFETY: a new mapping at an address of the kernel's choice harms nothing.
+        let start = unsafe { mmap_anonymous(None, whole, READ_WRITE, flags) }.context("mmap")?;
+        let address = start.as_ptr() as usize;
+        let aligned = address.next_multiple_of(ALIGN);
+        // SAFETY: the pieces before and behind the aligned one are this function's own.
+        unsafe {
+            if aligned > address {
+                munmap(start, aligned - address).context("munmap")?;
+            }
+            let end = aligned + size;
+            let rest = NonNull::new(end as *mut libc::c_void).context("null")?;
+            munmap(rest, address + whole.get() - end).context("munmap")?;
+        }
+        let start = NonNull::new(aligned as *mut u8).context("null")?;
+        // INVARIANT: what is left of the mapping is [aligned, aligned + size).
+        Ok(Self { start, size })
+    }
+
+    /// `size` bytes of a file.
+    pub(super) fn of_file(file: &File, size: usize, flags: MapFlags) -> Result<Self> {
+        let length = NonZeroUsize::new(size).context("no size")?;
+        // SAFETY: a new mapping at an address of the kernel's choice harms nothing.
+        let start = unsafe { mmap(None, length, READ_WRITE, flags, file.as_fd(), 0) };
+        // INVARIANT: a mapping of this size was just made for this value.
+        Ok(Self { start: start.context("mmap of a file")?.cast(), size })
+    }
+
+    /// Where it lies in the process.
+    pub(super) fn address(&self) -> u64 {
+        self.start.as_ptr() as u64
+    }
+
+    /// Bytes.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// The address of a `T` at `offset`.
+    fn at<T>(&self, offset: u64) -> Result<*mut T> {
+        let offset = usize::try_from(offset)?;
+        let end = offset.checked_add(size_of::<T>()).context("an offset too high")?;
+        ensure!(end <= self.size, "offset {offset:#x} is not within {:#x} bytes", self.size);
+        ensure!(offset % align_of::<T>() == 0, "offset {offset:#x} is not aligned");
+        // SAFETY: the offset was just compared with the mapping's size.
+        Ok(unsafe { self.start.as_ptr().add(offset) }.cast())
+    }
+
+    /// Reads a number.
+    pub(super) fn read<T: Number>(&self, offset: u64) -> Result<T> {
+        let place = self.at::<T>(offset)?;
+        // SAFETY: `at` gives aligned addresses within the mapping, and every bit pattern is a number.
+        Ok(unsafe { place.read_volatile() })
+    }
+
+    /// Writes a number.
+    pub(super) fn write<T: Number>(&self, offset: u64, value: T) -> Result<()> {
+        let place = self.at::<T>(offset)?;
+        // SAFETY: `at` gives aligned addresses within the mapping.
+        unsafe { place.write_volatile(value) };
+        Ok(())
+    }
+
+    /// Reads bytes.
+    pub(super) fn read_bytes(&self, offset: u64, count: usize) -> Result<Vec<u8>> {
+        (offset..).take(count).map(|at| self.read(at)).collect()
+    }
+
+    /// Writes bytes.
+    pub(super) fn write_bytes(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        bytes.iter().zip(offset..).try_for_each(|(byte, at)| self.write(at, *byte))
+    }
+}
+
+impl Drop for Ram {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own, and nobody holds a reference into it.
+        let _ = unsafe { munmap(self.start.cast(), self.size) };
+    }
+}
+
+const READ_WRITE: ProtFlags = ProtFlags::PROT_READ.union(ProtFlags::PROT_WRITE);
+
+/// What memory is read and written as.
+pub(super) trait Number: Copy {}
+
+impl Number for u8 {}
+impl Number for u16 {}
+impl Number for u32 {}
+impl Number for u64 {}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A VM with a little memory.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use kvm_bindings as abi;
+use nix::errno::Errno;
+
+use super::cpuid::Cpuid;
+use super::ram::Ram;
+use super::request::{self, call, give, make};
+use super::vcpu::Vcpu;
+use super::{deadline, mode};
+use crate::case::Skip;
+use crate::device;
+
+/// Bytes of memory that every VM has from address 0 on.
+pub(super) const RAM_SIZE: usize = 4 << 20;
+
+/// Where three pages for real mode on Intel's processors may lie, as in other VMMs.
+const TSS_ADDR: u64 = 0xfffb_d000;
+
+/// A VM whose slot 0 is [`RAM_SIZE`] bytes at address 0. What lies where is said in [`mode`].
+pub(super) struct Vm {
+    kvm: File,
+    file: File,
+    ram: Arc<Ram>,
+    page_size: usize,
+}
+
+impl Vm {
+    /// A VM without interrupt controllers.
+    pub(super) fn new() -> Result<Self> {
+        Self::with_ram(Ram::new(RAM_SIZE)?)
+    }
+
+    /// A VM whose first memory is `ram`, of at least [`RAM_SIZE`].
+    pub(super) fn with_ram(ram: Ram) -> Result<Self> {
+        deadline::handle_signals()?;
+        let kvm = device::open()?;
+        if call(&kvm, request::CHECK_EXTENSION, abi::KVM_CAP_IMMEDIATE_EXIT.into())? == 0 {
+            let reason = "the modules run no guests yet: they don't report KVM_CAP_IMMEDIATE_EXIT";
+            return Err(Skip(reason.into()).into());
+        }
+        let file = make(&kvm, request::CREATE_VM, 0).context("KVM_CREATE_VM")?;
+        let page_size = call(&kvm, request::GET_VCPU_MMAP_SIZE, 0)?.try_into()?;
+        let vm = Self { kvm, file, ram: Arc::new(ram), page_size };
+        if vm.has(abi::KVM_CAP_SET_TSS_ADDR)? {
+            call(&vm.file, request::SET_TSS_ADDR, TSS_ADDR).context("KVM_SET_TSS_ADDR")?;
+        }
+        vm.set_slot(&vm.slot(0, 0, &vm.ram)).context("slot 0")?;
+        mode::prepare(&vm.ram)?;
+        Ok(vm)
+    }
+
+    /// /dev/kvm.
+    pub(super) fn kvm(&self) -> &File {
+        &self.kvm
+    }
+
+    /// The VM's file.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The memory at address 0.
+    pub(super) fn ram(&self) -> &Arc<Ram> {
+        &self.ram
+    }
+
+    /// The value of a capability on the VM.
+    pub(super) fn capability(&self, number: u32) -> Result<u32> {
+        let value = call(&self.file, request::CHECK_EXTENSION, number.into());
+        Ok(value.with_context(|| format!("capability {number}"))?.try_into()?)
+    }
+
+    /// Whether it is not 0.
+    pub(super) fn has(&self, capability: u32) -> Result<bool> {
+        Ok(self.capability(capability)? != 0)
+    }
+
+    /// Skips the case without a capability.
+    pub(super) fn need(&self, capability: u32, name: &str) -> Result<()> {
+        if self.has(capability)? {
+            return Ok(());
+        }
+        Err(Skip(format!("the modules don't report {name}")).into())
+    }
+
+    /// Turns a capability on.
+    pub(super) fn enable(&self, cap: u32, args: [u64; 4]) -> Result<i32, Errno> {
+        let argument = abi::kvm_enable_cap { cap, args, ..Default::default() };
+        give(&self.file, request::ENABLE_CAP, &argument)
+    }
+
+    /// A slot at `gpa` with all of `ram` behind it.
+    pub(super) fn slot(&self, slot: u32, gpa: u64, ram: &Ram) -> abi::kvm_userspace_memory_region {
+        abi::kvm_userspace_memory_region {
+            slot,
+            flags: 0,
+            guest_phys_addr: gpa,
+            memory_size: ram.size() as u64,
+            userspace_addr: ram.address(),
+        }
+    }
+
+    /// Sets a slot.
+    pub(super) fn set_slot(&self, slot: &abi::kvm_userspace_memory_region) -> Result<i32, Errno> {
+        give(&self.file, request::SET_USER_MEMORY_REGION, slot)
+    }
+
+    /// Adds a slot at `gpa` with all of `ram` behind it.
+    pub(super) fn add_slot(&self, slot: u32, gpa: u64, ram: &Ram) -> Result<()> {
+        let result = self.set_slot(&self.slot(slot, gpa, ram));
+        result.map(|_| ()).with_context(|| format!("slot {slot} at {gpa:#x}"))
+    }
+
+    /// CPUID that guests can have.
+    pub(super) fn supported_cpuid(&self) -> Result<Cpuid> {
+        Cpuid::supported(&self.kvm)
+    }
+
+    /// A vCPU as after reset, without CPUID.
+    pub(super) fn bare_vcpu(&self, id: u32) -> Result<Vcpu> {
+        let file = make(&self.file, request::CREATE_VCPU, id.into());
+        let file = file.with_context(|| format!("KVM_CREATE_VCPU {id}"))?;
+        Vcpu::new(file, id, self.page_size, Arc::clone(&self.ram))
+    }
+
+    /// A vCPU as after reset, with all that CPUID can tell.
+    pub(super) fn vcpu(&self, id: u32) -> Result<Vcpu> {
+        let vcpu = self.bare_vcpu(id)?;
+        let mut cpuid = self.supported_cpuid()?;
+        cpuid.set_apic_id(id);
+        vcpu.set_cpuid(&cpuid)?;
+        Ok(vcpu)
+    }
+
+    /// The vCPU 0, about to run 64-bit code.
+    pub(super) fn long(&self, code: &[u8]) -> Result<Vcpu> {
+        let vcpu = self.vcpu(0)?;
+        vcpu.start(mode::Mode::Long, code)?;
+        Ok(vcpu)
+    }
+
+    /// Copies code to where guests start.
+    pub(super) fn load(&self, code: &[u8]) -> Result<()> {
+        self.ram.write_bytes(mode::CODE, code)
+    }
+}
