@@ -98,7 +98,9 @@ impl<S: Deref<Target = [CpuidEntry2]>> GuestCpuid<S> {
 
     /// Builds the chains, from the last entry so that each starts with its first.
     fn link(&mut self) {
-        for (at, entry) in self.entries.iter().enumerate().rev() {
+        let mut at = self.entries.len();
+        for entry in self.entries.iter().rev() {
+            at = at.wrapping_sub(1);
             if let (Some(head), Some(next), Ok(at)) = (
                 self.heads.get_mut(bucket(entry.function)),
                 self.next.get_mut(at),

@@ -10,7 +10,10 @@
 //!   EFER, XCR0, IA32_XSS, DR6 and DR7, and what follows; [`sregs`]: the same for
 //!   all of them at once.
 //! - [`msr`]: which MSRs there are and who owns them; [`msr_file`], [`mtrr`],
-//!   [`mce`]: those that are storage with rules.
+//!   [`mce`], [`pv_msr`]: those that are storage with rules.
+//! - [`tsc`], [`pvclock`], [`steal_time`]: clocks.
+//! - [`hypercall`]: what a guest asks for by VMCALL or VMMCALL.
+//! - [`smm`]: the state-save area of system-management mode.
 //!
 //! This crate decides, its user carries out. Nothing here knows of the kernel,
 //! allocates or sleeps; the host's CPUID and the time come in as arguments.
@@ -36,6 +39,7 @@ pub mod feature;
 mod feature_table;
 pub mod guest_cpuid;
 pub mod guest_features;
+pub mod hypercall;
 pub mod mce;
 pub mod msr;
 pub mod msr_file;
@@ -44,7 +48,14 @@ mod msr_table;
 mod msr_tests;
 pub mod mtrr;
 pub mod pv;
+pub mod pv_msr;
+pub mod pvclock;
+pub mod smm;
+#[cfg(test)]
+mod smm_tests;
 pub mod sregs;
+pub mod steal_time;
 pub mod supported;
+pub mod tsc;
 pub mod xcr;
 pub mod xstate;

@@ -44,7 +44,8 @@ impl XstateLayout {
         if cpuid(0, 0).eax < 0xd {
             return layout;
         }
-        for (index, component) in (0u32..).zip(layout.0.iter_mut()).skip(FIRST) {
+        let indices = 0..COMPONENTS as u32;
+        for (index, component) in indices.zip(layout.0.iter_mut()).skip(FIRST) {
             let regs = cpuid(0xd, index);
             *component = Component { size: regs.eax, offset: regs.ebx, aligned: regs.ecx & 2 != 0 };
         }
@@ -75,12 +76,14 @@ impl XstateLayout {
     }
 
     fn of_mask(&self, mask: u64) -> impl Iterator<Item = &Component> {
-        self.0
-            .iter()
-            .enumerate()
-            .skip(FIRST)
-            .filter(move |&(bit, _)| mask >> (bit & 63) & 1 != 0)
-            .map(|(_, component)| component)
+        let mut bits = mask;
+        let wanted = move |_: &&Component| {
+            let is_set = bits & 1 != 0;
+            bits >>= 1;
+            is_set
+        };
+        // The first two lie in the fixed part and have no size here.
+        self.0.iter().filter(wanted)
     }
 }
 
