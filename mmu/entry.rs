@@ -3,10 +3,12 @@
 
 use crate::addr::Pfn;
 
+/// What a mapping lets the guest do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access(u8);
+
 bitflags::bitflags! {
-    /// What a mapping lets the guest do.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct Access: u8 {
+    impl Access: u8 {
         /// Read data.
         const READ = 1 << 0;
         /// Write data.

@@ -4,10 +4,12 @@
 //! Addresses of the VMM are plain `u64` here: what they mean is decided by the
 //! layer that copies a structure in.
 
+/// `flags` of a memory slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemFlags(u32);
+
 bitflags::bitflags! {
-    /// `flags` of a memory slot.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct MemFlags: u32 {
+    impl MemFlags: u32 {
         /// `KVM_MEM_LOG_DIRTY_PAGES`: keep a dirty log.
         const LOG_DIRTY_PAGES = 1 << 0;
         /// `KVM_MEM_READONLY`: writes exit to userspace as MMIO.

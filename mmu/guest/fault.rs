@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Why a guest's access has no translation.
 
+/// The error code that the guest's #PF handler gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageFault(u32);
+
 bitflags::bitflags! {
-    /// The error code that the guest's #PF handler gets.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct PageFault: u32 {
+    impl PageFault: u32 {
         /// The tables map the page and forbid the access.
         const PRESENT = 1 << 0;
         /// A write.

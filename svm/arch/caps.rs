@@ -19,10 +19,12 @@ pub const MSR_VM_CR: u32 = 0xc001_0114;
 /// In [`MSR_VM_CR`]: EFER.SVME can't be set.
 pub const VM_CR_SVMDIS: u64 = 1 << 4;
 
+/// EDX of [`CPUID_SVM`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SvmFeatures(u32);
+
 bitflags! {
-    /// EDX of [`CPUID_SVM`].
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct SvmFeatures: u32 {
+    impl SvmFeatures: u32 {
         /// Nested paging.
         const NPT = 1 << 0;
         /// LBR virtualization.

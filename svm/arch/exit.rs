@@ -202,10 +202,12 @@ impl IoAccess {
     }
 }
 
+/// EXITINFO1 of [`Exit::NestedPageFault`] (15.25.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NestedFault(u64);
+
 bitflags! {
-    /// EXITINFO1 of [`Exit::NestedPageFault`] (15.25.6).
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct NestedFault: u64 {
+    impl NestedFault: u64 {
         /// The page was mapped, and the access not allowed.
         const PRESENT = 1 << 0;
         /// A write.

@@ -9,11 +9,13 @@ use crate::event::Event;
 use bitflags::bitflags;
 use static_assertions::const_assert_eq;
 
+/// Bits of the VMCB that the processor may keep from the last run (15.15.1):
+/// a set bit promises that software didn't change the fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clean(u32);
+
 bitflags! {
-    /// Bits of the VMCB that the processor may keep from the last run (15.15.1):
-    /// a set bit promises that software didn't change the fields.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct Clean: u32 {
+    impl Clean: u32 {
         /// Intercept vectors, TSC offset, PAUSE filter.
         const INTERCEPTS = 1 << 0;
         /// Bases of the I/O and MSR permission maps.
@@ -55,10 +57,12 @@ pub enum TlbControl {
     Guest = 3,
 }
 
+/// Fields of `virtual_interrupts` besides the two numbers (15.21.4, 15.25.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VirtualInterrupts(u64);
+
 bitflags! {
-    /// Fields of `virtual_interrupts` besides the two numbers (15.21.4, 15.25.2).
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct VirtualInterrupts: u64 {
+    impl VirtualInterrupts: u64 {
         /// A virtual interrupt is pending.
         const IRQ = 1 << 8;
         /// The virtual global interrupt flag's value.

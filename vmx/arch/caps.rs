@@ -28,10 +28,12 @@ pub const MSR_EPT_VPID_CAP: u32 = 0x48c;
 /// Bit of the primary controls that activates the secondary ones.
 const ACTIVATE_SECONDARY: u32 = 1 << 31;
 
+/// Secondary processor-based controls that may be 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Secondary(u32);
+
 bitflags! {
-    /// Secondary processor-based controls that may be 1.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct Secondary: u32 {
+    impl Secondary: u32 {
         /// Virtualize APIC accesses.
         const VIRTUALIZE_APIC = 1 << 0;
         /// Extended page tables.
@@ -51,10 +53,12 @@ bitflags! {
     }
 }
 
+/// Bits of [`MSR_EPT_VPID_CAP`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EptCaps(u64);
+
 bitflags! {
-    /// Bits of [`MSR_EPT_VPID_CAP`].
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct EptCaps: u64 {
+    impl EptCaps: u64 {
         /// Four-level tables.
         const WALK_4 = 1 << 6;
         /// Five-level tables.

@@ -21,10 +21,12 @@ use crate::vectors::{VectorSet, WORDS};
 use bitflags::bitflags;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+/// Events other than vectors that wait in an inbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Events(u32);
+
 bitflags! {
-    /// Events other than vectors that wait in an inbox.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct Events: u32 {
+    impl Events: u32 {
         /// INIT arrived.
         const INIT = 1 << 16;
         /// A start-up message arrived after the last INIT.

@@ -10,10 +10,12 @@ use super::{
 use crate::message::{Ipi, FIRST_LEGAL_VECTOR};
 use bitflags::bitflags;
 
+/// What may have changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changed(u8);
+
 bitflags! {
-    /// What may have changed.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct Changed: u8 {
+    impl Changed: u8 {
         /// Look at [`LocalApic::pending`] again before entering the guest.
         const RECHECK = 1 << 0;
         /// [`LocalApic::identity`]: publish it and build the map anew.

@@ -5,10 +5,12 @@
 
 use bitflags::bitflags;
 
+/// CR0: operating mode and caching.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cr0(u64);
+
 bitflags! {
-    /// CR0: operating mode and caching.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct Cr0: u64 {
+    impl Cr0: u64 {
         /// Protection enable.
         const PE = 1;
         /// Monitor coprocessor: WAIT honours TS.
@@ -53,10 +55,12 @@ impl Cr3 {
     pub const NO_FLUSH: u64 = 1 << 63;
 }
 
+/// CR4: architectural extensions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cr4(u64);
+
 bitflags! {
-    /// CR4: architectural extensions.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct Cr4: u64 {
+    impl Cr4: u64 {
         /// Virtual-8086 mode extensions.
         const VME = 1;
         /// Protected-mode virtual interrupts.

@@ -11,10 +11,12 @@ pub const DR6_FIXED_1: u64 = 0xffff_0ff0;
 /// Bit of DR7 that reads as one.
 pub const DR7_FIXED_1: u64 = 0x400;
 
+/// DR6, what caused the last #DB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dr6(u64);
+
 bitflags! {
-    /// DR6, what caused the last #DB.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct Dr6: u64 {
+    impl Dr6: u64 {
         /// Breakpoint 0 matched.
         const B0 = 1;
         /// Breakpoint 1 matched.
@@ -36,10 +38,12 @@ bitflags! {
     }
 }
 
+/// DR7, which breakpoints are armed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dr7(u64);
+
 bitflags! {
-    /// DR7, which breakpoints are armed.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct Dr7: u64 {
+    impl Dr7: u64 {
         /// Local enable of breakpoint 0.
         const L0 = 1;
         /// Global enable of breakpoint 0.

@@ -5,10 +5,12 @@
 
 use bitflags::bitflags;
 
+/// EFER.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Efer(u64);
+
 bitflags! {
-    /// EFER.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct Efer: u64 {
+    impl Efer: u64 {
         /// SYSCALL and SYSRET enabled.
         const SCE = 1;
         /// Long mode enabled, takes effect with CR0.PG.

@@ -77,10 +77,12 @@ impl Vector {
     }
 }
 
+/// The error code of a page fault.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PageFaultCode(u32);
+
 bitflags! {
-    /// The error code of a page fault.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct PageFaultCode: u32 {
+    impl PageFaultCode: u32 {
         /// The translation was present: a protection violation.
         const PRESENT = 1;
         /// The access was a write.
@@ -100,10 +102,12 @@ bitflags! {
     }
 }
 
+/// The low bits of an error code that names a selector.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SelectorCode(u32);
+
 bitflags! {
-    /// The low bits of an error code that names a selector.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct SelectorCode: u32 {
+    impl SelectorCode: u32 {
         /// The event was external to the program.
         const EXT = 1;
         /// The index refers to the IDT.

@@ -5,10 +5,12 @@
 
 use bitflags::bitflags;
 
+/// RFLAGS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rflags(u64);
+
 bitflags! {
-    /// RFLAGS.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct Rflags: u64 {
+    impl Rflags: u64 {
         /// Carry.
         const CF = 1;
         /// Bit 1 reads as one.

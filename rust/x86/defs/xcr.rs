@@ -5,10 +5,12 @@
 
 use bitflags::bitflags;
 
+/// XCR0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Xcr0(u64);
+
 bitflags! {
-    /// XCR0.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct Xcr0: u64 {
+    impl Xcr0: u64 {
         /// x87 state, always set.
         const X87 = 1;
         /// XMM registers and MXCSR.

@@ -48,10 +48,12 @@ pub enum PagingMode {
     FiveLevel,
 }
 
+/// What follows from a write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change(u32);
+
 bitflags! {
-    /// What follows from a write.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct Change: u32 {
+    impl Change: u32 {
         /// Walks of the guest's tables work in another way: the mode or the rights.
         const PAGING = 1;
         /// Translations of all PCIDs become invalid, global ones too.

@@ -14,10 +14,12 @@ pub const FEATURES_LEAF: u32 = 0x4000_0001;
 /// "KVMKVMKVM" in EBX, ECX, EDX.
 const SIGNATURE: [u32; 3] = [0x4b4d_564b, 0x564b_4d56, 0x4d];
 
+/// Paravirtual features, EAX of [`FEATURES_LEAF`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PvFeatures(u32);
+
 bitflags! {
-    /// Paravirtual features, EAX of [`FEATURES_LEAF`].
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct PvFeatures: u32 {
+    impl PvFeatures: u32 {
         /// kvmclock by MSRs 11h and 12h.
         const CLOCKSOURCE = 1;
         /// No delay is needed between port accesses.
@@ -57,10 +59,12 @@ bitflags! {
     }
 }
 
+/// Hints for the guest, EDX of [`FEATURES_LEAF`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PvHints(u32);
+
 bitflags! {
-    /// Hints for the guest, EDX of [`FEATURES_LEAF`].
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct PvHints: u32 {
+    impl PvHints: u32 {
         /// vCPUs are never preempted for an unlimited time.
         const REALTIME = 1;
     }

@@ -5,12 +5,14 @@
 //!
 //! - [`layers`]: crates import what `tests/layers.toml` allows, in Kbuild and in Cargo manifests.
 //! - [`fences`]: unsafe code only in fenced crates, each piece with a SAFETY comment.
+//! - [`flags`]: no flag type with a text parser in a module.
 //! - [`files`]: licence line, names, length, and no file that no crate reaches.
 //! - [`vendor`]: vendored crates are the published ones.
 
 mod fences;
 mod files;
 mod finding;
+mod flags;
 mod layers;
 mod tree;
 mod vendor;
@@ -48,6 +50,7 @@ fn lint(root: PathBuf) -> Result<Vec<Finding>> {
     layers.check(&tree, &mut findings)?;
     fences::check(&tree, &layers, &mut findings)?;
     files::check(&tree, &layers, &mut findings)?;
+    flags::check(&tree, &mut findings);
     vendor::check(&tree, &mut findings)?;
     Ok(findings)
 }
