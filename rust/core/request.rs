@@ -19,6 +19,7 @@ impl Request {
     pub const LOOK: Self = Self(1 << 1);
 
     /// One of the architecture's own, 0 to 23.
+    #[inline]
     pub const fn of_arch(number: u32) -> Self {
         assert!(number < 24);
         Self(1_u32.wrapping_shl(number.wrapping_add(8)))

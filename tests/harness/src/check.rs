@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::step::Place;
-use crate::{build, kernel, setup};
+use crate::{build, kernel, panics, setup};
 
 /// Directories with sources that kbuild compiles; those of cargo's crates are formatted by cargo.
 const KERNEL_SIDE: &[&str] = &["uapi", "mmu", "rust", "vmx", "svm", "s390", "tests/modules"];
@@ -23,11 +23,12 @@ const VENDORED: &str = "vendor";
 pub fn run(place: &Place) -> Result<bool> {
     setup::make(place, &["packages", kernel::step("stock")])?;
     let stock = kernel::find(&place.cache, "stock")?;
-    let checks: [(&str, Check); 6] = [
+    let checks: [(&str, Check); 7] = [
         ("format", Box::new(|| says(cargo(place, &["fmt", "--all", "--check"])))),
         ("format-kernel-side", Box::new(|| says(rustfmt(place)?))),
         ("clippy", Box::new(|| says(clippy(place)))),
         ("clippy-kernel-side", Box::new(|| build::clippy(place, &stock))),
+        ("panics", Box::new(|| panics::check(place, &build::modules(place, &stock)?))),
         ("lint", Box::new(|| says(cargo(place, LINT)))),
         ("doc", Box::new(|| says(doc_command(place)))),
     ];

@@ -17,6 +17,7 @@ mod initramfs;
 mod kernel;
 mod lock;
 mod machine;
+mod panics;
 mod process;
 mod progress;
 mod session;
