@@ -3,16 +3,12 @@
 
 use std::ffi::CString;
 use std::fs::{self, File};
-<<<<<<< ours
 use std::path::{Path, PathBuf};
-=======
-use std::path::Path;
 #[cfg(target_arch = "x86_64")]
 use std::{
     thread::sleep,
     time::{Duration, Instant},
 };
->>>>>>> theirs
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
