@@ -56,3 +56,41 @@ crate::layout::abi_structs! {
         u: [u64; 4],
     }
 }
+
+macro_rules! constants {
+    ($($(#[$doc:meta])* $name:ident = $value:expr;)*) => {
+        $($(#[$doc])* pub const $name: u32 = $value;)*
+
+        /// Calls `$callback!` with the names of the constants of this module.
+        #[macro_export]
+        macro_rules! for_each_irq_constant {
+            ($callback:ident) => { $callback! { $($name)* } };
+        }
+    };
+}
+
+constants! {
+    /// `Ioeventfd::flags`: only writes of `datamatch`.
+    KVM_IOEVENTFD_FLAG_DATAMATCH = 1 << 0;
+    /// `Ioeventfd::flags`: a port.
+    KVM_IOEVENTFD_FLAG_PIO = 1 << 1;
+    /// `Ioeventfd::flags`: takes one away.
+    KVM_IOEVENTFD_FLAG_DEASSIGN = 1 << 2;
+    /// `Ioeventfd::flags`: a subchannel of virtio-ccw.
+    KVM_IOEVENTFD_FLAG_VIRTIO_CCW_NOTIFY = 1 << 3;
+    /// `Irqfd::flags`: takes one away.
+    KVM_IRQFD_FLAG_DEASSIGN = 1 << 0;
+    /// `Irqfd::flags`: a level, which `resamplefd` hears of when it is served.
+    KVM_IRQFD_FLAG_RESAMPLE = 1 << 1;
+    /// `RoutingEntry::type_`: [`RoutingIrqchip`].
+    KVM_IRQ_ROUTING_IRQCHIP = 1;
+    /// `RoutingEntry::type_`: [`RoutingMsi`].
+    KVM_IRQ_ROUTING_MSI = 2;
+    /// `RoutingEntry::type_`: an adapter of IBM Z.
+    KVM_IRQ_ROUTING_S390_ADAPTER = 3;
+    /// `RoutingEntry::flags` and `Msi::flags`: `devid` is there.
+    KVM_MSI_VALID_DEVID = 1 << 0;
+}
+
+/// `Ioeventfd::flags` that there are; one of them has no name for userspace.
+pub const IOEVENTFD_FLAGS: u32 = 0x1f;

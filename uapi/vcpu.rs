@@ -56,3 +56,6 @@ crate::layout::abi_structs! {
         pad: [u32; 4],
     }
 }
+
+/// `CreateDevice::flags`: only say whether there is such a device.
+pub const KVM_CREATE_DEVICE_TEST: u32 = 1;

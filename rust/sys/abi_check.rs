@@ -33,6 +33,15 @@ macro_rules! same_capabilities {
 }
 kvm_uapi::for_each_capability!(same_capabilities);
 
+macro_rules! same_irq_constants {
+    ($($name:ident)*) => { paste! {
+        $(const_assert_eq!(kvm_uapi::irq::$name, bindings::[<ABI_ $name>]);)*
+    } };
+}
+kvm_uapi::for_each_irq_constant!(same_irq_constants);
+const_assert_eq!(kvm_uapi::vcpu::KVM_CREATE_DEVICE_TEST, bindings::ABI_KVM_CREATE_DEVICE_TEST);
+const_assert_eq!(kvm_uapi::irq::IOEVENTFD_FLAGS, bindings::ABI_KVM_IOEVENTFD_VALID_FLAG_MASK);
+
 macro_rules! same_exit_reasons {
     ($($name:ident)*) => {
         $(const_assert_eq!(kvm_uapi::run::reason::$name, bindings::$name);)*

@@ -8,12 +8,17 @@ use core::{marker::PhantomData, ptr};
 use kernel::{
     bindings,
     error::{from_err_ptr, Result},
-    ffi::{c_int, c_long, c_uint, c_ulong},
-    fs::{file::flags::O_CLOEXEC, file::FileDescriptorReservation, File},
+    ffi::{c_char, c_int, c_long, c_uint, c_ulong},
+    fs::{
+        file::flags::{O_CLOEXEC, O_RDONLY, O_RDWR},
+        file::FileDescriptorReservation,
+        File,
+    },
     module::{this_module, ModuleMetadata},
     prelude::*,
     sync::{aref::ARef, Arc, ArcBorrow},
     types::ForeignOwnable,
+    uaccess::{UserPtr, UserSlice, UserSliceWriter},
 };
 
 /// What a nameless file does. The file holds a reference to the object; closing
@@ -26,10 +31,36 @@ pub trait AnonFile: Send + Sync + 'static {
     const COMPAT: bool;
     /// Whether the file has pages to map; see [`Self::page`].
     const MAPPABLE: bool = false;
+    /// Whether the file can be read, at any position, instead of being opened for
+    /// reading and writing; see [`Self::read`].
+    const READABLE: bool = false;
 
     /// Answers a request; `arg` is whatever userspace passed, a number or an
     /// unchecked user address.
-    fn ioctl(this: ArcBorrow<'_, Self>, request: u32, arg: usize) -> Result<u32>;
+    ///
+    /// # Errors
+    ///
+    /// `ENOTTY` for an unknown request.
+    fn ioctl(_this: ArcBorrow<'_, Self>, _request: u32, _arg: usize) -> Result<u32> {
+        Err(ENOTTY)
+    }
+
+    /// Copies what the file holds from `position` on, as much as fits; the number
+    /// of bytes, 0 at the end.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` if userspace's buffer can't be written.
+    fn read(
+        _this: ArcBorrow<'_, Self>,
+        _buffer: &mut UserSliceWriter,
+        _position: usize,
+    ) -> Result<usize> {
+        Err(EINVAL)
+    }
+
+    /// The last descriptor was closed. Others may still hold the object.
+    fn released(_this: ArcBorrow<'_, Self>) {}
 
     /// The page that userspace sees at an offset, in pages. Touching an offset
     /// without a page raises SIGBUS.
@@ -46,8 +77,7 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Makes a file on `object` for reading and writing, close-on-exec. `name` is
-    /// what /proc shows.
+    /// Makes a file on `object`, close-on-exec. `name` is what /proc shows.
     ///
     /// # Errors
     ///
@@ -57,9 +87,14 @@ impl Opening {
         Ok(Self { descriptor, file: new_file(name, object)? })
     }
 
+    /// The number that the descriptor will have.
+    pub fn number(&self) -> u32 {
+        self.descriptor.reserved_fd()
+    }
+
     /// Lets userspace have it; the descriptor's number.
     pub fn finish(self) -> u32 {
-        let number = self.descriptor.reserved_fd();
+        let number = self.number();
         self.descriptor.fd_install(self.file);
         number
     }
@@ -67,14 +102,16 @@ impl Opening {
 
 fn new_file<T: AnonFile>(name: &CStr, object: Arc<T>) -> Result<ARef<File>> {
     let object = object.into_foreign();
+    let (flags, mode) = if T::READABLE { (O_RDONLY, own::ABI_FMODE_PREAD) } else { (O_RDWR, 0) };
     // SAFETY: The name is copied; the operations live as long as the module,
     // which they pin, and expect a foreign `Arc<T>` as private data.
     let file = from_err_ptr(unsafe {
-        own::anon_inode_getfile(
+        own::anon_inode_getfile_fmode(
             name.as_char_ptr(),
             &Operations::<T>::TABLE,
             object,
-            bindings::O_RDWR as c_int,
+            flags as c_int,
+            mode,
         )
     })
     .inspect_err(|_| {
@@ -91,6 +128,7 @@ impl<T: AnonFile> Operations<T> {
     const TABLE: bindings::file_operations = bindings::file_operations {
         owner: this_module::<T::Module>().as_ptr(),
         release: Some(Self::release),
+        read: if T::READABLE { Some(Self::read) } else { None },
         unlocked_ioctl: Some(Self::ioctl),
         compat_ioctl: if T::COMPAT { Some(Self::ioctl) } else { None },
         mmap: if T::MAPPABLE { Some(Self::mmap) } else { None },
@@ -107,8 +145,37 @@ impl<T: AnonFile> Operations<T> {
     unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: By this function's contract the private data is the foreign
         // `Arc<T>`, and nobody borrows it any more.
-        drop(unsafe { Arc::<T>::from_foreign((*file).private_data) });
+        let object = unsafe { Arc::<T>::from_foreign((*file).private_data) };
+        T::released(object.as_arc_borrow());
         0
+    }
+
+    /// # Safety
+    ///
+    /// `file` is one that [`new_file`] made and stays open during the call;
+    /// `position` is valid for reading and writing.
+    unsafe extern "C" fn read(
+        file: *mut bindings::file,
+        buffer: *mut c_char,
+        length: usize,
+        position: *mut bindings::loff_t,
+    ) -> isize {
+        // SAFETY: By this function's contract the private data is the foreign
+        // `Arc<T>`, and isn't released during the call.
+        let object = unsafe { Arc::<T>::borrow((*file).private_data) };
+        // SAFETY: By this function's contract.
+        let position = unsafe { &mut *position };
+        let Ok(from) = usize::try_from(*position) else {
+            return EINVAL.to_errno() as isize;
+        };
+        let mut to = UserSlice::new(UserPtr::from_ptr(buffer.cast()), length).writer();
+        match T::read(object, &mut to, from) {
+            Ok(count) => {
+                *position = position.saturating_add(count as bindings::loff_t);
+                count as isize
+            }
+            Err(err) => err.to_errno() as isize,
+        }
     }
 
     /// # Safety

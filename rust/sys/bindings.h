@@ -21,7 +21,6 @@
 #include <linux/notifier.h>
 #include <linux/pvclock_gtod.h>
 #include <linux/timekeeping.h>
-#include <linux/entry-virt.h>
 #include <linux/thread_info.h>
 #include <linux/user-return-notifier.h>
 #include <asm/virt.h>
@@ -30,16 +29,14 @@
 #include <asm/sclp.h>
 #endif
 
-#ifdef CONFIG_X86
-static const unsigned long GUEST_MODE_WORK = XFER_TO_GUEST_MODE_WORK;
-#endif
-
 /*
  * bindgen does not evaluate function-like macros: give each ioctl's value to a
  * constant. The lists are those of uapi/ioctl; a name that is missing here
  * fails the build of rust/sys/abi_check.rs.
  */
 #define ABI(name) static const unsigned int ABI_##name = name
+
+static const unsigned int ABI_FMODE_PREAD = (__force unsigned int)FMODE_PREAD;
 
 ABI(KVM_GET_API_VERSION);
 ABI(KVM_CREATE_VM);
@@ -69,6 +66,19 @@ ABI(KVM_ENABLE_CAP);
 ABI(KVM_GET_ONE_REG);
 ABI(KVM_SET_ONE_REG);
 ABI(KVM_PRE_FAULT_MEMORY);
+
+ABI(KVM_IOEVENTFD_FLAG_DATAMATCH);
+ABI(KVM_IOEVENTFD_FLAG_PIO);
+ABI(KVM_IOEVENTFD_FLAG_DEASSIGN);
+ABI(KVM_IOEVENTFD_FLAG_VIRTIO_CCW_NOTIFY);
+ABI(KVM_IOEVENTFD_VALID_FLAG_MASK);
+ABI(KVM_IRQFD_FLAG_DEASSIGN);
+ABI(KVM_IRQFD_FLAG_RESAMPLE);
+ABI(KVM_IRQ_ROUTING_IRQCHIP);
+ABI(KVM_IRQ_ROUTING_MSI);
+ABI(KVM_IRQ_ROUTING_S390_ADAPTER);
+ABI(KVM_MSI_VALID_DEVID);
+ABI(KVM_CREATE_DEVICE_TEST);
 
 #ifdef CONFIG_X86
 ABI(KVM_GET_MSR_INDEX_LIST);

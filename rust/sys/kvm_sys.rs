@@ -11,9 +11,11 @@
 //! - [`killable_mutex`]: a mutex whose waiters can be killed.
 //! - [`kick`]: getting a vCPU's attention.
 //! - [`srcu_cell`]: a value that many read while one replaces it.
+//! - [`rcu_cell`]: the same for readers that can't sleep, at next to no cost.
+//! - [`eventfd`]: event descriptors, signalled and heard of.
 //! - [`user`]: structures copied from and to userspace.
 //! - [`process`]: the process that a VM belongs to.
-//! - [`timer`]: high-resolution timers.
+//! - [`timer`]: high-resolution timers; [`work`]: waiting for queued work.
 //! - [`chardev`]: a character device below the misc major, with a fixed minor.
 //! - [`cpuhp`]: a callback on each CPU as it comes and goes.
 //! - [`module_param`]: module parameters with files in sysfs.
@@ -54,6 +56,7 @@ mod bindings;
 pub mod chardev;
 pub mod cpu_set;
 pub mod cpuhp;
+pub mod eventfd;
 pub mod guest_mode;
 pub mod gup;
 pub mod irq;
@@ -67,6 +70,7 @@ pub mod preempt;
 pub mod process;
 #[cfg(CONFIG_S390)]
 pub mod s390;
+pub mod rcu_cell;
 pub mod shared_page;
 pub mod srcu_cell;
 pub mod syscore;
@@ -76,5 +80,6 @@ mod task;
 pub mod timer;
 pub mod user;
 pub mod vmm_memory;
+pub mod work;
 #[cfg(CONFIG_X86_64)]
 pub mod x86;
