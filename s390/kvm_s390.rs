@@ -3,7 +3,15 @@
 #![deny(unsafe_code)]
 
 use kernel::{prelude::*, sync::Arc};
-use kvm_core::{arch::Arch, mmu::NoTables, provider::Provider, vm::Vm};
+use kvm_core::{
+    arch::Arch,
+    device::NoDevice,
+    mmu::NoTables,
+    provider::Provider,
+    statistics,
+    vm::Vm,
+    wiring::{Delivery, Source, Wiring},
+};
 use kvm_sys::kick::Kick;
 
 module! {
@@ -21,6 +29,7 @@ struct Sie;
 impl Arch for Sie {
     type Module = KvmS390;
     type Tables = NoTables;
+    type Wiring = Self;
     const COMPAT: bool = false;
     // kvm_run.
     const VCPU_MMAP_PAGES: u32 = 1;
@@ -61,6 +70,46 @@ impl Arch for Sie {
     }
 
     fn disable_cpu() {}
+}
+
+/// There are no interrupt routes yet.
+#[derive(Clone, Copy)]
+enum Route {}
+
+/// There are no in-kernel devices on a bus.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Device {}
+
+statistics! {
+    /// Nothing is counted yet.
+    struct NoStats {}
+}
+
+impl Wiring<Self> for Sie {
+    type Route = Route;
+    type Device = Device;
+    type AttrDevice = NoDevice;
+    type VmStats = NoStats;
+    type VcpuStats = NoStats;
+    const COALESCED_PAGE: Option<u32> = None;
+
+    fn deliver(
+        _vm: &Vm<Self>,
+        route: &Route,
+        _source: Source,
+        _level: bool,
+        _report: bool,
+    ) -> Delivery {
+        match *route {}
+    }
+
+    fn device_write(_vm: &Vm<Self>, device: Device, _address: u64, _data: &[u8]) -> bool {
+        match device {}
+    }
+
+    fn device_read(_vm: &Vm<Self>, device: Device, _address: u64, _data: &mut [u8]) -> bool {
+        match device {}
+    }
 }
 
 #[pin_data]

@@ -5,6 +5,7 @@ use crate::{
     mmu::SecondLevel,
     vcpu::{Held, Vcpu},
     vm::Vm,
+    wiring::Wiring,
 };
 use kernel::{
     error::{Error, Result},
@@ -49,6 +50,9 @@ pub trait Arch: Sized + 'static {
 
     /// The part of a vCPU that any thread may reach at any time.
     type VcpuShared: Send + Sync;
+
+    /// How devices, interrupts and counters are connected.
+    type Wiring: Wiring<Self>;
 
     /// Whether VMs of this type (the argument of `KVM_CREATE_VM`) can be made.
     fn has_vm_type(kind: usize) -> bool;

@@ -14,20 +14,32 @@
 //! - [`request`]: what is asked of a running vCPU.
 //! - [`vm`], [`vcpu`]: virtual machines, virtual CPUs, and their files;
 //!   [`memory`]: the memory of a VM, [`mmu`]: the tables that map it.
+//! - [`wiring`]: how devices, interrupts and counters are connected: [`io_bus`]
+//!   (`ioeventfd`, [`coalesced`]), [`irq_route`] (`irqfd`), [`device`], [`stats`].
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod arch;
 pub mod capability;
+pub mod coalesced;
+pub mod device;
 pub mod hardware;
+pub mod io_bus;
+mod ioeventfd;
+pub mod irq_route;
+mod irqfd;
 pub mod memory;
 pub mod mmu;
 pub mod params;
 pub mod provider;
 pub mod request;
+pub mod stats;
 pub mod system;
 pub mod vcpu;
 pub mod vm;
+pub mod wiring;
+
+pub use kvm_event::{statistics, stats as counting};
 
 /// Waits until the memory of all tables that were cut off is free. At the end of
 /// the module that this crate is linked into.

@@ -3,7 +3,7 @@
 
 use crate::{arch::Arch, hardware::Hardware, system::SystemDevice};
 use kernel::prelude::*;
-use kvm_sys::chardev;
+use kvm_sys::{chardev, rcu_cell};
 
 /// What a vendor module holds while it is loaded.
 ///
@@ -15,6 +15,8 @@ pub struct Provider<A: Arch> {
     device: chardev::Registration<SystemDevice<A>>,
     #[pin]
     hardware: Hardware<A>,
+    // The code that drops old values is this module's.
+    _drops: rcu_cell::DropsDone,
 }
 
 impl<A: Arch> Provider<A> {
@@ -28,6 +30,7 @@ impl<A: Arch> Provider<A> {
         try_pin_init!(Self {
             hardware <- Hardware::enable(),
             device <- chardev::Registration::new(),
+            _drops: rcu_cell::DropsDone,
         })
     }
 }

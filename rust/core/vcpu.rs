@@ -5,7 +5,9 @@ use crate::{
     arch::Arch,
     memory::Flush,
     request::{Request, Requests},
+    stats::VcpuStats,
     vm::Vm,
+    wiring,
 };
 use kernel::{
     error::Result,
@@ -36,6 +38,7 @@ pub struct Vcpu<A: Arch> {
     pub kick: Arc<Kick>,
     /// What others ask of it.
     pub requests: Requests,
+    stats: Arc<VcpuStats<A>>,
     #[pin]
     shared: A::VcpuShared,
     /// The vCPU's state; whoever is in an ioctl of its file holds it.
@@ -51,6 +54,7 @@ impl<A: Arch> Vcpu<A> {
             for _ in 0..A::VCPU_OWN_PAGES {
                 pages.push(SharedPage::new()?, GFP_KERNEL_ACCOUNT)?;
             }
+            let stats = vm.stats().new_vcpu(id)?;
             let state = A::new_vcpu(vm, id, index)?;
             let kick = Arc::new(Kick::new(), GFP_KERNEL_ACCOUNT)?;
             let new_shared = A::new_vcpu_shared(vm, id, index, kick.clone());
@@ -60,6 +64,7 @@ impl<A: Arch> Vcpu<A> {
                 pages,
                 kick,
                 requests: Requests::new(),
+                stats,
                 shared <- new_shared,
                 state <- KillableMutex::new(state, c"kvm_vcpu", static_lock_class!()),
             }? Error))
@@ -82,6 +87,12 @@ impl<A: Arch> Vcpu<A> {
     #[inline]
     pub fn shared(&self) -> &A::VcpuShared {
         &self.shared
+    }
+
+    /// Its counters.
+    #[inline]
+    pub fn stats(&self) -> &Arc<VcpuStats<A>> {
+        &self.stats
     }
 
     /// A page that it shares with userspace, 0 being `kvm_run`.
@@ -140,6 +151,9 @@ impl<A: Arch> AnonFile for VcpuFile<A> {
     }
 
     fn page(&self, offset: usize) -> Option<&SharedPage> {
+        if wiring::coalesced_page::<A>().is_some_and(|page| page as usize == offset) {
+            return self.vm.io().ring().page();
+        }
         self.vcpu.page(offset)
     }
 }

@@ -12,8 +12,12 @@
 use crate::{
     arch::Arch,
     capability,
+    io_bus::Io,
+    irq_route::Irq,
     memory::Memory,
+    stats::VmStats,
     vcpu::{VcpuFile, VcpuTable},
+    wiring,
 };
 use kernel::{
     error::Result,
@@ -40,6 +44,11 @@ pub struct Vm<A: Arch> {
     arch: A::Vm,
     #[pin]
     memory: Registration<Memory<A>>,
+    #[pin]
+    io: Io<A>,
+    #[pin]
+    irq: Irq<A>,
+    stats: Arc<VmStats<A>>,
 }
 
 impl<A: Arch> Vm<A> {
@@ -66,6 +75,9 @@ impl<A: Arch> Vm<A> {
                 owner,
                 create <- new_mutex!((), "kvm_vm_create"),
                 arch <- A::new_vm(kind),
+                io <- Io::new(),
+                irq <- Irq::new(),
+                stats: VmStats::new()?,
                 vcpus,
             }),
             GFP_KERNEL_ACCOUNT,
@@ -83,6 +95,24 @@ impl<A: Arch> Vm<A> {
     #[inline]
     pub fn memory(&self) -> &Memory<A> {
         &self.memory
+    }
+
+    /// What is on its I/O buses.
+    #[inline]
+    pub fn io(&self) -> &Io<A> {
+        &self.io
+    }
+
+    /// Its interrupt lines.
+    #[inline]
+    pub(crate) fn irq(&self) -> &Irq<A> {
+        &self.irq
+    }
+
+    /// Its counters.
+    #[inline]
+    pub fn stats(&self) -> &Arc<VmStats<A>> {
+        &self.stats
     }
 
     /// The vCPUs.
@@ -133,7 +163,8 @@ impl<A: Arch> Vm<A> {
         let name = CString::try_from_fmt(fmt!("kvm-vcpu:{id}"))?;
         // The vCPU can't be taken back once it is in the table.
         let opening = Opening::new(&name, file)?;
-        vm.vcpus.push(vcpu.clone())?;
+        vm.stats.add_vcpu(vcpu.stats().clone())?;
+        vm.vcpus.push(vcpu.clone()).inspect_err(|_| vm.stats.drop_newest_vcpu())?;
         A::vcpu_added(&vm, &vcpu);
         Ok(opening.finish())
     }
@@ -150,8 +181,15 @@ impl<A: Arch> AnonFile for Vm<A> {
             KVM_CREATE_VCPU => Self::create_vcpu(this, arg),
             _ => match this.memory.ioctl(request, arg) {
                 Some(result) => result,
-                None => A::vm_ioctl(this, request, arg),
+                None => match wiring::vm_ioctl(this, request, arg) {
+                    Some(result) => result,
+                    None => A::vm_ioctl(this, request, arg),
+                },
             },
         }
+    }
+
+    fn released(this: ArcBorrow<'_, Self>) {
+        this.irq.irqfds.end();
     }
 }

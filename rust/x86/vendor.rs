@@ -32,6 +32,7 @@ pub struct X86<V>(PhantomData<V>);
 impl<V: Vendor> Arch for X86<V> {
     type Module = V::Module;
     type Tables = TwoLevel<V>;
+    type Wiring = Self;
     const COMPAT: bool = true;
     // kvm_run, port I/O data, coalesced I/O ring.
     const VCPU_MMAP_PAGES: u32 = 3;
