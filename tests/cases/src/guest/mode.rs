@@ -216,6 +216,8 @@ impl Vcpu {
         let ram = self.ram();
         ram.write(GDT + u64::from(TASK), tss_descriptor(TSS))?;
         ram.write(GDT + u64::from(TASK) + 8, 0u64)?;
+        // No bitmap of ports.
+        ram.write(TSS + 102, 0x68u16)?;
         let inner = STACK - 16 * STACK_SIZE;
         if long {
             ram.write(TSS + 4, inner as u32)?;

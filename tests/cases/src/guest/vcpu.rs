@@ -242,6 +242,36 @@ impl Vcpu {
         self.set_sregs(&sregs)
     }
 
+    /// Reads a structure.
+    pub(super) fn get<T: Default>(&self, request: u32) -> Result<T> {
+        take(&self.file, request).with_context(|| format!("ioctl {request:#x}"))
+    }
+
+    /// Sets a structure, or tells why it can't be.
+    pub(super) fn try_set<T>(&self, request: u32, value: &T) -> Result<(), Errno> {
+        give(&self.file, request, value).map(|_| ())
+    }
+
+    /// Sets a structure.
+    pub(super) fn set<T>(&self, request: u32, value: &T) -> Result<()> {
+        self.try_set(request, value).with_context(|| format!("ioctl {request:#x}"))
+    }
+
+    /// What is to be delivered to the guest, and what holds it up.
+    pub(super) fn events(&self) -> Result<abi::kvm_vcpu_events> {
+        self.get(request::GET_VCPU_EVENTS)
+    }
+
+    /// Queues an external interrupt.
+    pub(super) fn interrupt(&self, irq: u32) -> Result<(), Errno> {
+        self.try_set(request::INTERRUPT, &abi::kvm_interrupt { irq })
+    }
+
+    /// Queues an NMI.
+    pub(super) fn nmi(&self) -> Result<()> {
+        call(&self.file, request::NMI, 0).map(|_| ()).context("KVM_NMI")
+    }
+
     /// Sets CPUID.
     pub(super) fn set_cpuid(&self, cpuid: &Cpuid) -> Result<()> {
         give(&self.file, request::SET_CPUID2, cpuid).map(|_| ()).context("KVM_SET_CPUID2")

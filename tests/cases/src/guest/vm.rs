@@ -95,6 +95,12 @@ impl Vm {
         give(&self.file, request::ENABLE_CAP, &argument)
     }
 
+    /// Makes all interrupt controllers; vCPUs come after.
+    pub(super) fn create_irqchip(&self) -> Result<()> {
+        self.need(abi::KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP")?;
+        call(&self.file, request::CREATE_IRQCHIP, 0).map(|_| ()).context("KVM_CREATE_IRQCHIP")
+    }
+
     /// A slot at `gpa` with all of `ram` behind it.
     pub(super) fn slot(&self, slot: u32, gpa: u64, ram: &Ram) -> abi::kvm_userspace_memory_region {
         abi::kvm_userspace_memory_region {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The cases, one file for each subject. A subject's cases share a boot.
 
+mod debug;
 mod exception;
+mod inject;
 mod io;
 mod memory;
 mod mmio;
@@ -19,7 +21,7 @@ use super::mode::{self, CODE, DATA, Mode};
 use super::ram::Ram;
 use super::request;
 use super::vm::Vm;
-use crate::case::Case;
+use crate::case::{Case, Skip};
 
 /// The cases of each subject, in the order in which they are best looked at.
 pub(super) const ALL: &[&[Case]] = &[
@@ -30,4 +32,6 @@ pub(super) const ALL: &[&[Case]] = &[
     msr::CASES,
     exception::CASES,
     state::CASES,
+    inject::CASES,
+    debug::CASES,
 ];

@@ -94,10 +94,11 @@ fn immediate_exit() -> Result<()> {
     Ok(())
 }
 
-/// A signal brings a spinning guest out, as often as it comes, and the guest goes on.
+/// A signal brings a spinning guest out, as often as it comes, and the guest goes on. (It allows
+/// interrupts: Bochs forgets those of its host while a guest is entered that doesn't.)
 fn signal() -> Result<()> {
     let vm = Vm::new()?;
-    let mut vcpu = vm.long(guest!(64; "2:", "inc rbx", "jmp 2b"))?;
+    let mut vcpu = vm.long(guest!(64; "sti", "2:", "inc rbx", "jmp 2b"))?;
     let runner = pthread_self();
     let (mut before, mut runs) = (0, 0);
     for round in 0..20 {
