@@ -21,12 +21,17 @@
 #include <linux/notifier.h>
 #include <linux/pvclock_gtod.h>
 #include <linux/timekeeping.h>
+#include <linux/entry-virt.h>
 #include <linux/thread_info.h>
 #include <linux/user-return-notifier.h>
 #include <asm/virt.h>
 #endif
 #ifdef CONFIG_S390
 #include <asm/sclp.h>
+#endif
+
+#ifdef CONFIG_X86
+static const unsigned long GUEST_MODE_WORK = XFER_TO_GUEST_MODE_WORK;
 #endif
 
 /*

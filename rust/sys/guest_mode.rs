@@ -35,6 +35,14 @@ pub fn handle_work() -> Result {
 }
 
 /// Whether there seems to be work; it may come and go at any moment.
+#[cfg(CONFIG_X86_64)]
+#[inline]
+pub fn maybe_work_pending() -> bool {
+    crate::task::flags() & crate::bindings::GUEST_MODE_WORK as usize != 0
+}
+
+/// Whether there seems to be work; it may come and go at any moment.
+#[cfg(not(CONFIG_X86_64))]
 #[inline]
 pub fn maybe_work_pending() -> bool {
     // SAFETY: No preconditions.
@@ -84,6 +92,7 @@ pub fn in_guest<R>(_off: &IrqOff, guest: impl FnOnce() -> R) -> R {
 
 extern "C" {
     fn kvm_helper_guest_handle_work() -> c_int;
+    #[cfg(not(CONFIG_X86_64))]
     fn kvm_helper_guest_work_pending() -> bool;
     fn kvm_helper_guest_prepare();
     fn kvm_helper_guest_timing_enter();

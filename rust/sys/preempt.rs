@@ -56,7 +56,7 @@ impl PreemptOff {
     #[expect(clippy::new_without_default, reason = "has an effect")]
     pub fn new() -> Self {
         // SAFETY: No preconditions; `drop` undoes it.
-        unsafe { kvm_helper_preempt_disable() };
+        unsafe { raw::disable() };
         Self(NotThreadSafe)
     }
 
@@ -72,7 +72,7 @@ impl Drop for PreemptOff {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: Pairs with `new`.
-        unsafe { kvm_helper_preempt_enable() };
+        unsafe { raw::enable() };
     }
 }
 
@@ -180,7 +180,69 @@ pub fn with_hooks<T: SchedHooks, R>(
 }
 
 extern "C" {
-    fn kvm_helper_preempt_disable();
-    fn kvm_helper_preempt_enable();
     fn kvm_helper_current_is_runnable() -> bool;
+}
+
+/// What the kernel's own inline functions come to where nobody counts or traces
+/// preemption.
+#[cfg(all(
+    CONFIG_X86_64,
+    CONFIG_PREEMPT_DYNAMIC,
+    CONFIG_HAS_SEPARATE_PREEMPT_RESCHED_BITS,
+    not(CONFIG_DEBUG_PREEMPT),
+    not(CONFIG_TRACE_PREEMPT_TOGGLE)
+))]
+mod raw {
+    use core::arch::asm;
+
+    extern "C" {
+        static __preempt_count: u64;
+        fn __SCT__preempt_schedule();
+    }
+
+    /// # Safety
+    ///
+    /// [`enable`] follows.
+    #[inline(always)]
+    pub(super) unsafe fn disable() {
+        // SAFETY: GS holds the CPU's base while in the kernel.
+        unsafe { asm!("inc qword ptr gs:[rip + {}]", sym __preempt_count, options(nostack)) };
+    }
+
+    /// The count reaches 0 only if the scheduler has to be called.
+    ///
+    /// # Safety
+    ///
+    /// Pairs with [`disable`].
+    #[inline(always)]
+    pub(super) unsafe fn enable() {
+        // SAFETY: As above. The callee saves all registers, and aligns the stack
+        // as it needs it.
+        unsafe {
+            asm!(
+                "dec qword ptr gs:[rip + {count}]",
+                "jnz 2f",
+                "call {schedule}",
+                "2:",
+                count = sym __preempt_count,
+                schedule = sym __SCT__preempt_schedule,
+            );
+        }
+    }
+}
+
+#[cfg(not(all(
+    CONFIG_X86_64,
+    CONFIG_PREEMPT_DYNAMIC,
+    CONFIG_HAS_SEPARATE_PREEMPT_RESCHED_BITS,
+    not(CONFIG_DEBUG_PREEMPT),
+    not(CONFIG_TRACE_PREEMPT_TOGGLE)
+)))]
+mod raw {
+    extern "C" {
+        #[link_name = "kvm_helper_preempt_disable"]
+        pub(super) fn disable();
+        #[link_name = "kvm_helper_preempt_enable"]
+        pub(super) fn enable();
+    }
 }
