@@ -8,6 +8,7 @@
 #include <asm/fpu/types.h>
 #include <asm/msr.h>
 #include <asm/nospec-branch.h>
+#include <asm/processor.h>
 #include <linux/clocksource.h>
 #include <linux/irq_work.h>
 #include <linux/thread_info.h>
@@ -88,4 +89,10 @@ void kvm_helper_guest_ran(void)
 {
 	if (cpu_feature_enabled(X86_FEATURE_IBPB_EXIT_TO_USER))
 		this_cpu_write(x86_ibpb_exit_to_user, true);
+}
+
+void kvm_helper_clear_divider(void);
+noinstr void kvm_helper_clear_divider(void)
+{
+	amd_clear_divider();
 }

@@ -35,6 +35,14 @@ pub fn guest_ran(_off: &IrqOff) {
     unsafe { kvm_helper_guest_ran() };
 }
 
+/// The last division leaves nothing for the guest in the divider, on processors
+/// that would show it.
+#[inline]
+pub fn clear_divider(_off: &IrqOff) {
+    // SAFETY: Divides 0 by 1.
+    unsafe { kvm_helper_clear_divider() };
+}
+
 /// Whether the guest's SSBD, by VIRT_SPEC_CTRL, goes another way than by
 /// SPEC_CTRL: only then [`set_guest_ssbd`] does anything.
 pub fn needs_virtual_ssbd() -> bool {
@@ -89,4 +97,5 @@ extern "C" {
     fn kvm_helper_vcpu_ibpb();
     fn kvm_helper_ibpb();
     fn kvm_helper_guest_ran();
+    fn kvm_helper_clear_divider();
 }

@@ -5,8 +5,8 @@
 //! control, flag and debug registers ([`Cr0`], [`Cr4`], [`Efer`], [`Rflags`],
 //! [`Dr7`]), segment descriptors and their cached form ([`Descriptor`],
 //! [`Segment`]), exception vectors and error codes ([`Vector`],
-//! [`PageFaultCode`]), MSR numbers ([`msr`]), task-state segments ([`tss`])
-//! and processor modes ([`Mode`]).
+//! [`PageFaultCode`]), MSR numbers ([`msr`]), task-state segments ([`tss`]), the
+//! area of FXSAVE ([`FxSave`]) and processor modes ([`Mode`]).
 //!
 //! Manuals: Intel SDM volume 3 chapters 2, 3, 6, 8 and 18; AMD APM volume 2
 //! chapters 1, 3, 4, 8, 12 and 13.
@@ -21,6 +21,7 @@ mod descriptor;
 mod dr;
 mod efer;
 mod exception;
+mod fxsave;
 mod mode;
 pub mod msr;
 mod rflags;
@@ -33,6 +34,7 @@ pub use descriptor::{Descriptor, GateDescriptor, SystemType};
 pub use dr::{Dr6, Dr7, DR6_FIXED_1, DR7_FIXED_1};
 pub use efer::Efer;
 pub use exception::{PageFaultCode, SelectorCode, Vector};
+pub use fxsave::{FxSave, FXSAVE_SIZE};
 pub use mode::{is_canonical, Mode};
 pub use rflags::Rflags;
 pub use seg::{SegReg, Segment, Selector, TableReg};
