@@ -6,6 +6,7 @@
 #include <linux/anon_inodes.h>
 #include <linux/kvm.h>
 #include <linux/miscdevice.h>
+#include <linux/mmu_notifier.h>
 #include <linux/rcuwait.h>
 #include <linux/preempt.h>
 #include <linux/syscore_ops.h>

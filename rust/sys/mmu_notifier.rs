@@ -6,7 +6,8 @@
 //!
 //! C header: `include/linux/mmu_notifier.h`; `Documentation/mm/mmu_notifier.rst`.
 
-use core::{marker::PhantomData, ops::Deref};
+use crate::{bindings as own, process::AddressSpace};
+use core::{marker::PhantomData, ops::Deref, ptr::null_mut};
 use kernel::{
     bindings, container_of,
     error::to_result,
@@ -14,8 +15,6 @@ use kernel::{
     prelude::*,
     types::Opaque,
 };
-
-use crate::process::AddressSpace;
 
 /// Who is told. All ranges are user addresses in bytes, `end` exclusive. Calls
 /// come from any thread, many at once.
@@ -48,7 +47,7 @@ pub trait MemoryEvents: Send + Sync + 'static {
 #[pin_data(PinnedDrop)]
 pub struct Registration<T: MemoryEvents> {
     #[pin]
-    notifier: Opaque<bindings::mmu_notifier>,
+    notifier: Opaque<own::mmu_notifier>,
     space: AddressSpace,
     #[pin]
     receiver: T,
@@ -71,19 +70,17 @@ impl<T: MemoryEvents> Registration<T> {
             receiver <- receiver,
             space,
             // Last: events come from here on, and nothing can fail any more.
-            notifier <- Opaque::try_ffi_init(|slot: *mut bindings::mmu_notifier| {
+            notifier <- Opaque::try_ffi_init(|slot: *mut own::mmu_notifier| {
                 if !space.is_current() {
                     return Err(EINVAL);
                 }
                 // SAFETY: `slot` is writable by the contract of `try_ffi_init`.
-                unsafe { slot.write(pin_init::zeroed()) };
-                // SAFETY: As above.
-                unsafe { (*slot).ops = &Operations::<T>::TABLE };
+                unsafe { slot.write(Operations::<T>::NOTIFIER) };
                 // INVARIANT: on success it is registered. It is pinned with the
                 // rest, so it stays in place until `drop`.
                 // SAFETY: The current process has users of its address space. The
                 // operations live as long as the module whose file holds this.
-                to_result(unsafe { bindings::mmu_notifier_register(slot, space.as_raw()) })
+                to_result(unsafe { own::mmu_notifier_register(slot, space.as_raw()) })
             }),
         })
     }
@@ -103,28 +100,39 @@ impl<T: MemoryEvents> PinnedDrop for Registration<T> {
     fn drop(self: Pin<&mut Self>) {
         // SAFETY: By the invariant it is registered. This calls `release` unless
         // that has happened, and waits for calls that are under way.
-        unsafe { bindings::mmu_notifier_unregister(self.notifier.get(), self.space.as_raw()) };
+        unsafe { own::mmu_notifier_unregister(self.notifier.get(), self.space.as_raw()) };
     }
 }
 
 struct Operations<T>(PhantomData<T>);
 
 impl<T: MemoryEvents> Operations<T> {
-    const TABLE: bindings::mmu_notifier_ops = bindings::mmu_notifier_ops {
+    const TABLE: own::mmu_notifier_ops = own::mmu_notifier_ops {
         release: Some(Self::release),
         clear_flush_young: Some(Self::clear_flush_young),
         clear_young: Some(Self::clear_young),
         test_young: Some(Self::test_young),
         invalidate_range_start: Some(Self::invalidate_range_start),
         invalidate_range_end: Some(Self::invalidate_range_end),
-        ..pin_init::zeroed()
+        arch_invalidate_secondary_tlbs: None,
+        alloc_notifier: None,
+        free_notifier: None,
+    };
+
+    /// One that isn't registered.
+    const NOTIFIER: own::mmu_notifier = own::mmu_notifier {
+        hlist: bindings::hlist_node { next: null_mut(), pprev: null_mut() },
+        ops: &Self::TABLE,
+        mm: null_mut(),
+        rcu: bindings::callback_head { next: null_mut(), func: None },
+        users: 0,
     };
 
     /// # Safety
     ///
     /// `notifier` is that of a live [`Registration<T>`] during the call.
-    unsafe fn receiver<'a>(notifier: *mut bindings::mmu_notifier) -> &'a T {
-        let notifier = notifier.cast::<Opaque<bindings::mmu_notifier>>();
+    unsafe fn receiver<'a>(notifier: *mut own::mmu_notifier) -> &'a T {
+        let notifier = notifier.cast::<Opaque<own::mmu_notifier>>();
         // SAFETY: By this function's contract it is the field of one.
         let registration = unsafe { container_of!(notifier, Registration<T>, notifier) };
         // SAFETY: It lives during the call; only shared references exist while it
@@ -136,7 +144,7 @@ impl<T: MemoryEvents> Operations<T> {
     ///
     /// As [`Self::receiver`].
     unsafe extern "C" fn release(
-        notifier: *mut bindings::mmu_notifier,
+        notifier: *mut own::mmu_notifier,
         _mm: *mut bindings::mm_struct,
     ) {
         // SAFETY: By this function's contract.
@@ -147,7 +155,7 @@ impl<T: MemoryEvents> Operations<T> {
     ///
     /// As [`Self::receiver`].
     unsafe extern "C" fn clear_flush_young(
-        notifier: *mut bindings::mmu_notifier,
+        notifier: *mut own::mmu_notifier,
         _mm: *mut bindings::mm_struct,
         start: c_ulong,
         end: c_ulong,
@@ -160,7 +168,7 @@ impl<T: MemoryEvents> Operations<T> {
     ///
     /// As [`Self::receiver`].
     unsafe extern "C" fn clear_young(
-        notifier: *mut bindings::mmu_notifier,
+        notifier: *mut own::mmu_notifier,
         _mm: *mut bindings::mm_struct,
         start: c_ulong,
         end: c_ulong,
@@ -173,7 +181,7 @@ impl<T: MemoryEvents> Operations<T> {
     ///
     /// As [`Self::receiver`].
     unsafe extern "C" fn test_young(
-        notifier: *mut bindings::mmu_notifier,
+        notifier: *mut own::mmu_notifier,
         _mm: *mut bindings::mm_struct,
         address: c_ulong,
     ) -> bool {
@@ -185,12 +193,12 @@ impl<T: MemoryEvents> Operations<T> {
     ///
     /// As [`Self::receiver`]; `range` is valid.
     unsafe extern "C" fn invalidate_range_start(
-        notifier: *mut bindings::mmu_notifier,
-        range: *const bindings::mmu_notifier_range,
+        notifier: *mut own::mmu_notifier,
+        range: *const own::mmu_notifier_range,
     ) -> c_int {
         // SAFETY: By this function's contract.
         let (receiver, range) = unsafe { (Self::receiver(notifier), &*range) };
-        let may_sleep = range.flags & bindings::MMU_NOTIFIER_RANGE_BLOCKABLE != 0;
+        let may_sleep = range.flags & own::MMU_NOTIFIER_RANGE_BLOCKABLE != 0;
         receiver.invalidate_start(range.start as u64, range.end as u64, may_sleep);
         0
     }
@@ -199,8 +207,8 @@ impl<T: MemoryEvents> Operations<T> {
     ///
     /// As [`Self::receiver`]; `range` is valid.
     unsafe extern "C" fn invalidate_range_end(
-        notifier: *mut bindings::mmu_notifier,
-        range: *const bindings::mmu_notifier_range,
+        notifier: *mut own::mmu_notifier,
+        range: *const own::mmu_notifier_range,
     ) {
         // SAFETY: By this function's contract.
         let (receiver, range) = unsafe { (Self::receiver(notifier), &*range) };

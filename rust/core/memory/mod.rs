@@ -123,8 +123,7 @@ impl<A: Arch> Memory<A> {
             KVM_SET_USER_MEMORY_REGION => Some(self.set_region(arg)),
             KVM_SET_USER_MEMORY_REGION2 => Some(self.set_region2(arg)),
             KVM_GET_DIRTY_LOG => Some(self.get_dirty_log(arg)),
-            #[cfg(CONFIG_X86_64)]
-            KVM_CLEAR_DIRTY_LOG => Some(self.clear_dirty_log(arg)),
+            KVM_CLEAR_DIRTY_LOG if cfg!(CONFIG_X86_64) => Some(self.clear_dirty_log(arg)),
             _ => None,
         }
     }
