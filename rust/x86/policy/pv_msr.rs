@@ -8,11 +8,13 @@ use crate::pv::PvFeatures;
 use crate::steal_time;
 use bitflags::bitflags;
 
+/// The low bits of the asynchronous-page-fault MSR; the rest is the address of a
+/// 64-byte record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AsyncPf(u64);
+
 bitflags! {
-    /// The low bits of the asynchronous-page-fault MSR; the rest is the address
-    /// of a 64-byte record.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct AsyncPf: u64 {
+    impl AsyncPf: u64 {
         /// On.
         const ENABLED = 1;
         /// Also while the guest runs at CPL 0.
