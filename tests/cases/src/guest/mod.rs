@@ -18,6 +18,7 @@ mod exit;
 mod mode;
 mod ram;
 mod request;
+mod thread;
 mod trap;
 mod vcpu;
 mod vm;

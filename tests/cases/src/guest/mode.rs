@@ -7,14 +7,14 @@
 //!   3000  TSS             80000  stacks, downwards, 8 KiB for each vCPU
 //!   4000  trap stubs     200000  page tables
 //!   5000  trap handler   220000  more page tables
-//!   5800  the last trap
+//!   5800  the last trap    10000  handlers of cases, 128 bytes for each vector
 //!   6000  data of cases, also in real mode
 //!   8000  stack of real mode, downwards
 //! ```
 //!
 //! Page tables map 4 GiB to themselves with 2 MiB pages (4 MiB without PAE), for everybody.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use kvm_bindings::{kvm_dtable, kvm_segment};
 
 use super::ram::Ram;
@@ -32,6 +32,9 @@ pub(super) const DATA: u64 = 0x6000;
 const REAL_STACK: u64 = 0x8000;
 /// Where guests start.
 pub(super) const CODE: u64 = 0x8000;
+/// Where handlers of cases lie, and the room for each.
+const HANDLERS: u64 = 0x1_0000;
+const HANDLER: u64 = 0x80;
 /// More data of cases.
 pub(super) const BIG_DATA: u64 = 0x2_0000;
 const STACK: u64 = 0x8_0000;
@@ -142,6 +145,21 @@ impl Vcpu {
     pub(super) fn start(&self, mode: Mode, code: &[u8]) -> Result<()> {
         self.ram().write_bytes(CODE, code)?;
         self.enter_mode(mode)
+    }
+
+    /// The same at another place, for a second vCPU.
+    pub(super) fn start_at(&self, mode: Mode, place: u64, code: &[u8]) -> Result<()> {
+        self.ram().write_bytes(place, code)?;
+        self.enter_mode(mode)?;
+        self.change_regs(|regs| regs.rip = place)
+    }
+
+    /// Lets 64-bit code handle a vector, after the vCPU was started.
+    pub(super) fn handle(&self, vector: u8, code: &[u8]) -> Result<()> {
+        let place = HANDLERS + HANDLER * u64::from(vector);
+        ensure!(code.len() as u64 <= HANDLER, "a handler of {} bytes", code.len());
+        self.ram().write_bytes(place, code)?;
+        self.set_gate(Mode::Long, vector, place)
     }
 
     /// Makes the vCPU about to run what is at [`CODE`] in `mode`.

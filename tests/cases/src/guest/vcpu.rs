@@ -82,15 +82,16 @@ impl Vcpu {
         Stopper(unsafe { &raw mut (*self.page.as_ptr()).immediate_exit })
     }
 
-    /// Bytes of the pages behind the run page.
-    fn behind(&self, offset: u64, count: usize) -> Vec<u8> {
+    /// Bytes of the run page and the pages behind it.
+    pub(super) fn page_bytes(&self, offset: u64, count: usize) -> Vec<u8> {
         let start = self.page.as_ptr().cast::<u8>();
         let end = (offset as usize).saturating_add(count).min(self.size);
         // SAFETY: by the invariant all of it is within the mapping.
         (offset as usize..end).map(|at| unsafe { start.add(at).read_volatile() }).collect()
     }
 
-    fn set_behind(&self, offset: u64, bytes: &[u8]) {
+    /// Sets bytes of those pages.
+    pub(super) fn set_page_bytes(&self, offset: u64, bytes: &[u8]) {
         let start = self.page.as_ptr().cast::<u8>();
         for (at, byte) in (offset as usize..self.size).zip(bytes) {
             // SAFETY: by the invariant it is within the mapping.
@@ -119,7 +120,7 @@ impl Vcpu {
     pub(super) fn exit(&self) -> Exit {
         // SAFETY: by the invariant the mapping is long enough; any bits are a value.
         let page = unsafe { self.page.read_volatile() };
-        Exit::read(&page, |offset, count| self.behind(offset, count))
+        Exit::read(&page, |offset, count| self.page_bytes(offset, count))
     }
 
     /// Enters the guest until it comes out.
@@ -183,7 +184,7 @@ impl Vcpu {
             match page.exit_reason {
                 abi::KVM_EXIT_IO => {
                     let offset = page.__bindgen_anon_1.io.data_offset;
-                    self.set_behind(offset, bytes);
+                    self.set_page_bytes(offset, bytes);
                 }
                 abi::KVM_EXIT_MMIO => {
                     let data = &mut page.__bindgen_anon_1.mmio.data;

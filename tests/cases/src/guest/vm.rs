@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 use super::cpuid::Cpuid;
 use super::ram::Ram;
-use super::request::{self, call, give, make};
+use super::request::{self, call, exchange, give, make};
 use super::vcpu::Vcpu;
 use super::{deadline, mode};
 use crate::case::Skip;
@@ -99,6 +99,41 @@ impl Vm {
     pub(super) fn create_irqchip(&self) -> Result<()> {
         self.need(abi::KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP")?;
         call(&self.file, request::CREATE_IRQCHIP, 0).map(|_| ()).context("KVM_CREATE_IRQCHIP")
+    }
+
+    /// Makes local APICs alone: the IOAPIC is the VMM's, with this many pins.
+    pub(super) fn split_irqchip(&self, pins: u64) -> Result<()> {
+        self.need(abi::KVM_CAP_SPLIT_IRQCHIP, "KVM_CAP_SPLIT_IRQCHIP")?;
+        self.enable(abi::KVM_CAP_SPLIT_IRQCHIP, [pins, 0, 0, 0])
+            .context("KVM_CAP_SPLIT_IRQCHIP")?;
+        Ok(())
+    }
+
+    /// Sets a line.
+    pub(super) fn irq_line(&self, irq: u32, level: bool) -> Result<()> {
+        let line = abi::kvm_irq_level {
+            __bindgen_anon_1: abi::kvm_irq_level__bindgen_ty_1 { irq },
+            level: level.into(),
+        };
+        give(&self.file, request::IRQ_LINE, &line).map(|_| ()).context("KVM_IRQ_LINE")
+    }
+
+    /// Sets a line and tells what became of it: 1 delivered, 0 merged with one before, negative if
+    /// nobody takes it.
+    pub(super) fn irq_line_status(&self, irq: u32, level: bool) -> Result<i32> {
+        let mut line = abi::kvm_irq_level {
+            __bindgen_anon_1: abi::kvm_irq_level__bindgen_ty_1 { irq },
+            level: level.into(),
+        };
+        exchange(&self.file, request::IRQ_LINE_STATUS, &mut line).context("KVM_IRQ_LINE_STATUS")?;
+        // SAFETY: both members of the union are plain numbers.
+        Ok(unsafe { line.__bindgen_anon_1.status })
+    }
+
+    /// Sends a message; how many took it.
+    pub(super) fn msi(&self, address: u32, data: u32) -> Result<i32, Errno> {
+        let msi = abi::kvm_msi { address_lo: address, data, ..Default::default() };
+        give(&self.file, request::SIGNAL_MSI, &msi)
     }
 
     /// A slot at `gpa` with all of `ram` behind it.

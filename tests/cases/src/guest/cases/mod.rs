@@ -2,9 +2,12 @@
 //! The cases, one file for each subject. A subject's cases share a boot.
 
 mod debug;
+mod event;
 mod exception;
 mod inject;
 mod io;
+mod irqchip;
+mod lapic;
 mod memory;
 mod mmio;
 mod msr;
@@ -34,4 +37,7 @@ pub(super) const ALL: &[&[Case]] = &[
     state::CASES,
     inject::CASES,
     debug::CASES,
+    lapic::CASES,
+    irqchip::CASES,
+    event::CASES,
 ];

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0
+//! vCPUs that run in threads of their own.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::sys::pthread::{pthread_kill, pthread_self};
+
+use super::deadline::KICK;
+use super::exit::Exit;
+use super::vcpu::Vcpu;
+
+/// Runs `vcpu` in a thread while `body` runs in this one, and stops it when `body` has ended. Its exits
+/// come through the channel; it is entered again after each.
+pub(super) fn beside<R>(vcpu: &mut Vcpu, body: impl FnOnce(&Exits) -> Result<R>) -> Result<R> {
+    let stopper = vcpu.stopper();
+    let stop = AtomicBool::new(false);
+    let (exits, received) = mpsc::channel();
+    let (name, named) = mpsc::channel();
+    let result = thread::scope(|scope| {
+        let runner = scope.spawn(|| -> Result<()> {
+            let exits = exits;
+            name.send(pthread_self()).context("nobody waits for the thread")?;
+            loop {
+                match vcpu.try_run()? {
+                    // Nobody may care any more.
+                    Ok(exit) => exits.send(exit).unwrap_or(()),
+                    // The vCPU was started by another.
+                    Err(Errno::EAGAIN) => {}
+                    Err(Errno::EINTR) if stop.load(Ordering::Relaxed) => return Ok(()),
+                    Err(Errno::EINTR) => {}
+                    Err(error) => bail!("KVM_RUN fails with {error:?}; {}", vcpu.place()),
+                }
+            }
+        });
+        let thread = named.recv().context("the vCPU's thread does not start")?;
+        let result = body(&Exits(received));
+        stop.store(true, Ordering::Relaxed);
+        stopper.set(true);
+        while !runner.is_finished() {
+            pthread_kill(thread, KICK).context("sending a signal")?;
+            thread::sleep(Duration::from_millis(1));
+        }
+        stopper.set(false);
+        match runner.join() {
+            Ok(ran) => result.and_then(|value| ran.map(|()| value)),
+            Err(_) => bail!("the vCPU's thread came to harm"),
+        }
+    });
+    result
+}
+
+/// The exits of a vCPU that runs beside.
+pub(super) struct Exits(Receiver<Exit>);
+
+impl Exits {
+    /// The next one; an error if there is none for 10 s.
+    pub(super) fn next(&self) -> Result<Exit> {
+        self.0.recv_timeout(Duration::from_secs(10)).context("the other vCPU does not come out")
+    }
+
+    /// Whether none comes for a moment.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.0.recv_timeout(Duration::from_millis(50)).is_err()
+    }
+
+    /// The next one has to be this report.
+    pub(super) fn expect_report(&self, value: u32) -> Result<()> {
+        let exit = self.next()?;
+        let report =
+            Exit::Out { port: super::vcpu::REPORT, size: 4, data: value.to_le_bytes().to_vec() };
+        if exit != report {
+            bail!("the other vCPU comes out with {exit:x?} instead of {report:x?}");
+        }
+        Ok(())
+    }
+}
