@@ -34,6 +34,11 @@ impl<'s, 'a, F: Format, T: Tables> Cursor<'s, 'a, F, T> {
         Some(self.space.place(table, self.level, Gfn::new(self.gfn)))
     }
 
+    /// The frame that it is at.
+    pub(crate) fn position(&self) -> Gfn {
+        Gfn::new(self.gfn)
+    }
+
     /// Whether the whole block of `place` lies in the range.
     pub(crate) fn covers(&self, place: &Place<T::Table>) -> bool {
         place.gfn.raw() >= self.gfn

@@ -135,7 +135,13 @@ fn apply<F: Format>(
                 }
             }
             let mut removed = FakeRemoved::new(tables);
-            let debt = space.zap(Gfn::new(first), Gfn::new(first + count), &mut removed);
+            let (mut debt, mut next) = (FlushDebt::NONE, Some(Gfn::new(first)));
+            while let Some(at) = next {
+                let end = Gfn::new(first + count);
+                let (owed, rest) = space.zap_some(at, end, Level::Page2M, 100, &mut removed);
+                assert!(rest.is_none_or(|rest| rest > at && rest < end));
+                (debt, next) = (debt.merge(owed), rest);
+            }
             for gfn in &gone {
                 model.0.remove(gfn);
                 let (first, count) = debt.range().unwrap();

@@ -3,7 +3,7 @@
 
 use crate::addr::Gfn;
 use crate::cursor::Cursor;
-use crate::entry::Entry;
+use crate::entry::{Entry, Leaf};
 use crate::flush::FlushDebt;
 use crate::format::Format;
 use crate::level::{Level, ENTRIES};
@@ -15,11 +15,32 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
     /// A large page goes as a whole; a fault brings the rest back. MMIO marks go
     /// as well.
     pub fn zap(&self, first: Gfn, end: Gfn, removed: &mut impl Removed<T::Table>) -> FlushDebt {
+        self.zap_some(first, end, Level::Table256T, usize::MAX, removed).0
+    }
+
+    /// As [`Self::zap`], but looks at no more than about `budget` entries before
+    /// it stops; then the second value is the frame to go on from. A budget of
+    /// more than the number of levels gets further. Only tables
+    /// below an entry of level `whole` or lower are cut off as a whole.
+    pub fn zap_some(
+        &self,
+        first: Gfn,
+        end: Gfn,
+        whole: Level,
+        budget: usize,
+        removed: &mut impl Removed<T::Table>,
+    ) -> (FlushDebt, Option<Gfn>) {
         let mut debt = FlushDebt::NONE;
+        let mut left = budget;
         let mut cursor = Cursor::new(self, first, end);
         while let Some(place) = cursor.next() {
-            let is_table = self.format.as_table(place.entry, place.level).is_some();
-            if is_table && !cursor.covers(&place) && cursor.enter(&place) {
+            if left == 0 {
+                return (debt, Some(cursor.position()));
+            }
+            left = left.saturating_sub(1);
+            let table = self.format.as_table(place.entry, place.level);
+            let is_whole = place.level <= whole && cursor.covers(&place);
+            if table.is_some() && !is_whole && cursor.enter(&place) {
                 continue;
             }
             let is_gone = place.entry == Entry::EMPTY || place.entry == Entry::FROZEN;
@@ -28,11 +49,13 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
                     // Changed under us, if only by the processor: look again.
                     continue;
                 }
-                debt = debt.merge(self.removed(place.entry, place.level, place.gfn, removed));
+                let mut looks = Looks { removed: &mut *removed, tables: 0 };
+                debt = debt.merge(self.removed(place.entry, place.level, place.gfn, &mut looks));
+                left = left.saturating_sub(looks.tables.saturating_mul(ENTRIES));
             }
             cursor.pass(&place);
         }
-        debt
+        (debt, None)
     }
 
     /// Removes all mappings and the tables below the root.
@@ -73,5 +96,22 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
             }
         }
         removed.table(table);
+    }
+}
+
+/// Counts tables on their way to who is told of them.
+struct Looks<'a, R> {
+    removed: &'a mut R,
+    tables: usize,
+}
+
+impl<Table, R: Removed<Table>> Removed<Table> for Looks<'_, R> {
+    fn leaf(&mut self, leaf: Leaf, level: Level, dirty: bool) {
+        self.removed.leaf(leaf, level, dirty);
+    }
+
+    fn table(&mut self, table: Table) {
+        self.tables = self.tables.saturating_add(1);
+        self.removed.table(table);
     }
 }

@@ -20,6 +20,9 @@ use kvm_paging::{
 };
 use kvm_sys::table_page::{RootTable, SpareTables, TablePage, TablePages};
 
+/// Entries that are looked at before others get their turn.
+const ZAP_BUDGET: usize = 1 << 17;
+
 /// The entry that a frame has now, as far as a fault wants to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
@@ -97,8 +100,9 @@ pub trait SecondLevel: Send + Sync + Sized + 'static {
     fn allow_write(&self, gfn: Gfn, largest: Level) -> Option<Level>;
 
     /// Removes every mapping in a range, and tells `flush` before anything is
-    /// reused.
-    fn zap(&self, first: Gfn, end: Gfn, flush: impl FnOnce(FlushDebt));
+    /// reused. Stops after about a millisecond's work, and then says where to go
+    /// on.
+    fn zap(&self, first: Gfn, end: Gfn, flush: impl FnOnce(FlushDebt)) -> Option<Gfn>;
 
     /// See [`Space::write_protect`].
     fn write_protect(&self, first: Gfn, end: Gfn) -> FlushDebt;
@@ -226,10 +230,13 @@ impl<P: Paging> SecondLevel for TwoLevel<P> {
         self.space().allow_write(gfn, largest)
     }
 
-    fn zap(&self, first: Gfn, end: Gfn, flush: impl FnOnce(FlushDebt)) {
+    fn zap(&self, first: Gfn, end: Gfn, flush: impl FnOnce(FlushDebt)) -> Option<Gfn> {
         let reader = rcu::read_lock();
-        let debt = self.space().zap(first, end, &mut Retire(&reader));
+        let mut retire = Retire(&reader);
+        let (debt, next) =
+            self.space().zap_some(first, end, Level::Page1G, ZAP_BUDGET, &mut retire);
         flush(debt);
+        next
     }
 
     fn write_protect(&self, first: Gfn, end: Gfn) -> FlushDebt {
@@ -251,8 +258,8 @@ impl<P: Paging> SecondLevel for TwoLevel<P> {
 impl<P: Paging> Drop for TwoLevel<P> {
     fn drop(&mut self) {
         // No vCPU can run any more, so nothing is cached.
-        let end = Gfn::new(self.space().frames());
-        self.zap(Gfn::new(0), end, |_| {});
+        let reader = rcu::read_lock();
+        let _ = self.space().zap_all(&mut Retire(&reader));
     }
 }
 
@@ -323,8 +330,8 @@ impl SecondLevel for NoTables {
         None
     }
 
-    fn zap(&self, _first: Gfn, _end: Gfn, flush: impl FnOnce(FlushDebt)) {
-        flush(FlushDebt::NONE);
+    fn zap(&self, _first: Gfn, _end: Gfn, _flush: impl FnOnce(FlushDebt)) -> Option<Gfn> {
+        None
     }
 
     fn write_protect(&self, _first: Gfn, _end: Gfn) -> FlushDebt {

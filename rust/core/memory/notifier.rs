@@ -1,21 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The VMM's memory changes below the guest.
 
-use super::{Memory, STEP};
+use super::Memory;
 use crate::{arch::Arch, mmu::SecondLevel};
 use kvm_paging::addr::Gfn;
 use kvm_sys::mmu_notifier::MemoryEvents;
 
 impl<A: Arch> Memory<A> {
-    /// Removes what is mapped from `first` up to `end`, in steps, and has it
-    /// forgotten.
+    /// Removes what is mapped from `first` up to `end`, and has it forgotten.
     pub(super) fn zap(&self, first: Gfn, end: Gfn, may_sleep: bool) {
-        let end = end.raw().min(self.tables.frames());
-        let mut at = first.raw();
-        while at < end {
-            let next = at.saturating_add(STEP).min(end);
-            self.tables.zap(Gfn::new(at), Gfn::new(next), |debt| self.pay(debt));
-            at = next;
+        let mut next = Some(first);
+        while let Some(at) = next {
+            next = self.tables.zap(at, end, |debt| self.pay(debt));
             if may_sleep {
                 kvm_sys::process::cond_resched();
             }
