@@ -56,7 +56,7 @@ impl Arch for Sie {
         Ok(())
     }
 
-    fn new_vcpu(_vm: &Vm<Self>, _id: u32, _index: u32) -> Result {
+    fn new_vcpu(_vm: &Vm<Self>, _id: u32, _index: u32) -> impl Init<(), Error> {
         Ok(())
     }
 

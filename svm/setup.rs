@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 //! From the processor's capabilities to a decision to load.
 
-use crate::KvmAmd;
+use crate::{control::SvmControl, exit, global, KvmAmd};
 use kernel::prelude::*;
-use kvm_core::mmu::Paging;
+use kvm_core::{mmu::Paging, vm::Vm};
 use kvm_paging::{caps::PagingCaps, entry::MemoryType, format::npt::Npt};
-use kvm_sys::x86::{cpuid, host_has_la57, physical_bits, rdmsr, Extension};
-use kvm_x86::{
-    probe::{probe, Refusal},
-    vendor::Vendor,
+use kvm_sys::{
+    preempt::PreemptOff,
+    x86::{cpuid, host_has_la57, physical_bits, rdmsr, Extension},
 };
+use kvm_x86::{
+    outcome::Next,
+    probe::{probe, Refusal},
+    state::Cx,
+    vendor::{Vendor, X86},
+};
+use svm_hw::HostState;
 use svm_arch::caps::{SvmCaps, CPUID_EXT_ECX_SVM, CPUID_EXT_FEATURES, MSR_VM_CR, VM_CR_SVMDIS};
 
 /// AMD SVM.
@@ -18,10 +24,31 @@ pub(crate) struct Svm;
 impl Vendor for Svm {
     type Module = KvmAmd;
     const EXTENSION: Extension = Extension::Svm;
+    const AMD: bool = true;
+    const CAN_RUN: bool = true;
+    type Control = SvmControl;
 
     fn is_present() -> bool {
         let [_, _, ecx, _] = cpuid(CPUID_EXT_FEATURES, 0);
         ecx & CPUID_EXT_ECX_SVM != 0
+    }
+
+    fn prepare_cpu() -> Result {
+        let global = global::get()?;
+        let off = PreemptOff::new();
+        global.cpus.this(off.pinned()).host.install(off.pinned())
+    }
+
+    fn release_cpu() {
+        HostState::remove(PreemptOff::new().pinned());
+    }
+
+    fn new_control(vm: &Vm<X86<Self>>) -> Result<SvmControl> {
+        SvmControl::new(vm)
+    }
+
+    fn handle_exit(cx: &mut Cx<'_, Self>) -> Result<Next> {
+        exit::handle(cx)
     }
 }
 
@@ -31,8 +58,7 @@ impl Paging for Svm {
     const DEVICE_MEMORY: MemoryType = MemoryType::WriteBack;
 
     fn config() -> Result<(Npt, PagingCaps)> {
-        let caps = SvmCaps::read(|leaf| cpuid(leaf, 0), host_has_la57()).map_err(|_| EOPNOTSUPP)?;
-        Ok((Npt::new(Self::physical_bits()), caps.paging))
+        Ok((Npt::new(Self::physical_bits()), global::get()?.caps.paging))
     }
 
     fn physical_bits() -> u32 {
@@ -45,7 +71,7 @@ impl Paging for Svm {
 /// # Errors
 ///
 /// `EOPNOTSUPP`.
-pub(crate) fn check() -> Result {
+pub(crate) fn check() -> Result<SvmCaps> {
     probe::<Svm>().map_err(|refusal| {
         match refusal {
             Refusal::NotPresent => pr_err!("the processor has no SVM (AMD-V)\n"),
@@ -61,5 +87,5 @@ pub(crate) fn check() -> Result {
         EOPNOTSUPP
     })?;
     pr_info!("nested paging: {}\n", format_args!("{}; {} ASIDs", caps.paging, caps.asids));
-    Ok(())
+    Ok(caps)
 }

@@ -17,6 +17,8 @@ macro_rules! capabilities {
 capabilities! {
     /// Guest memory comes from the VMM's address space.
     KVM_CAP_USER_MEMORY = 3;
+    /// `KVM_GET_SUPPORTED_CPUID` and `KVM_SET_CPUID2`.
+    KVM_CAP_EXT_CPUID = 7;
     /// Recommended number of vCPUs.
     KVM_CAP_NR_VCPUS = 9;
     /// Memory slots of each address space.

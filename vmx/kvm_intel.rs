@@ -7,8 +7,13 @@
 
 use kernel::prelude::*;
 use kvm_core::provider::Provider;
-use kvm_x86::vendor::X86;
+use kvm_sys::module_cell::Filled;
+use kvm_x86::{
+    host::{self, Host},
+    vendor::X86,
+};
 
+mod control;
 mod params;
 mod setup;
 
@@ -26,12 +31,14 @@ module! {
 struct KvmIntel {
     #[pin]
     provider: Provider<X86<setup::Vmx>>,
+    _host: Filled<Host>,
 }
 
 impl kernel::InPlaceModule for KvmIntel {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             _: { setup::check()? },
+            _host: host::install::<setup::Vmx>()?,
             _: { params::settle() },
             provider <- Provider::new(),
         })

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 //! From the processor's capabilities to a decision to load.
 
-use crate::KvmIntel;
+use crate::{control::VmxControl, KvmIntel};
 use kernel::prelude::*;
-use kvm_core::mmu::Paging;
+use kvm_core::{mmu::Paging, vm::Vm};
 use kvm_paging::{caps::PagingCaps, entry::MemoryType, format::ept::Ept};
 use kvm_sys::x86::{cpuid, physical_bits, rdmsr, Extension};
 use kvm_x86::{
+    outcome::Next,
     probe::{probe, Refusal},
-    vendor::Vendor,
+    state::Cx,
+    vendor::{Vendor, X86},
 };
 use vmx_arch::caps::{
     VmxCaps, CPUID_ECX_VMX, CPUID_FEATURES, FEATURE_CONTROL_LOCKED, FEATURE_CONTROL_VMXON,
@@ -21,10 +23,27 @@ pub(crate) struct Vmx;
 impl Vendor for Vmx {
     type Module = KvmIntel;
     const EXTENSION: Extension = Extension::Vmx;
+    const AMD: bool = false;
+    const CAN_RUN: bool = false;
+    type Control = VmxControl;
 
     fn is_present() -> bool {
         let [_, _, ecx, _] = cpuid(CPUID_FEATURES, 0);
         ecx & CPUID_ECX_VMX != 0
+    }
+
+    fn prepare_cpu() -> Result {
+        Ok(())
+    }
+
+    fn release_cpu() {}
+
+    fn new_control(_vm: &Vm<X86<Self>>) -> Result<VmxControl> {
+        Ok(VmxControl::default())
+    }
+
+    fn handle_exit(_cx: &mut Cx<'_, Self>) -> Result<Next> {
+        Err(EINVAL)
     }
 }
 

@@ -85,12 +85,8 @@ pub trait Arch: Sized + 'static {
         kick: Arc<Kick>,
     ) -> impl PinInit<Self::VcpuShared, Error>;
 
-    /// The state of a new vCPU.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`, or what keeps a VM from having this vCPU.
-    fn new_vcpu(vm: &Vm<Self>, id: u32, index: u32) -> Result<Self::Vcpu>;
+    /// The state of a new vCPU; large, so it is made in place.
+    fn new_vcpu(vm: &Vm<Self>, id: u32, index: u32) -> impl Init<Self::Vcpu, Error>;
 
     /// A vCPU is in the VM's table now. The VM's creation lock is held.
     fn vcpu_added(_vm: &Vm<Self>, _vcpu: &Vcpu<Self>) {}

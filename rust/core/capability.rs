@@ -22,7 +22,6 @@ pub fn check<A: Arch>(capability: usize) -> u32 {
         KVM_CAP_CHECK_EXTENSION_VM
         | KVM_CAP_DESTROY_MEMORY_REGION_WORKS
         | KVM_CAP_JOIN_MEMORY_REGIONS_WORKS => 1,
-        // KVM_CAP_USER_MEMORY comes with the first guest that runs.
         KVM_CAP_USER_MEMORY2 | KVM_CAP_SYNC_MMU => u32::from(A::Tables::EXIST),
         KVM_CAP_READONLY_MEM => u32::from(A::Tables::EXIST && cfg!(CONFIG_X86_64)),
         KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 if A::Tables::EXIST && cfg!(CONFIG_X86_64) => {

@@ -55,7 +55,7 @@ impl<A: Arch> Vcpu<A> {
                 pages.push(SharedPage::new()?, GFP_KERNEL_ACCOUNT)?;
             }
             let stats = vm.stats().new_vcpu(id)?;
-            let state = A::new_vcpu(vm, id, index)?;
+            let new_state = A::new_vcpu(vm, id, index);
             let kick = Arc::new(Kick::new(), GFP_KERNEL_ACCOUNT)?;
             let new_shared = A::new_vcpu_shared(vm, id, index, kick.clone());
             Ok(try_pin_init!(Self {
@@ -66,7 +66,7 @@ impl<A: Arch> Vcpu<A> {
                 requests: Requests::new(),
                 stats,
                 shared <- new_shared,
-                state <- KillableMutex::new(state, c"kvm_vcpu", static_lock_class!()),
+                state <- KillableMutex::new(new_state, c"kvm_vcpu", static_lock_class!()),
             }? Error))
         })
     }

@@ -144,7 +144,9 @@ impl<A: Arch> Vm<A> {
         }
     }
 
-    /// Makes a vCPU and opens a file on it (`KVM_CREATE_VCPU`).
+    /// Makes a vCPU and opens a file on it (`KVM_CREATE_VCPU`). Not inlined: its
+    /// stack frame is not for other ioctls to carry.
+    #[inline(never)]
     fn create_vcpu(vm: ArcBorrow<'_, Self>, id: usize) -> Result<u32> {
         let id = u32::try_from(id).map_err(|_| EINVAL)?;
         if id >= A::MAX_VCPU_ID {

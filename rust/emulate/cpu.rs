@@ -241,15 +241,15 @@ pub trait Cpu {
     fn hypercall(&mut self, call: Hypercall) -> Result<(), Stop>;
 
     /// YMM register `n` as four quadwords, lowest first.
-    fn ymm(&self, n: u8) -> [u64; 4];
+    fn ymm(&mut self, n: u8) -> [u64; 4];
     /// Sets all 256 bits. The owner ignores the upper half without AVX.
     fn set_ymm(&mut self, n: u8, value: [u64; 4]);
     /// MMX register `n`.
-    fn mm(&self, n: u8) -> u64;
+    fn mm(&mut self, n: u8) -> u64;
     /// Sets an MMX register and the FPU's tag, as any MMX instruction does.
     fn set_mm(&mut self, n: u8, value: u64);
     /// FPU control and status words.
-    fn fpu_words(&self) -> FpuWords;
+    fn fpu_words(&mut self) -> FpuWords;
 
     /// An iteration of a repeated instruction was committed: completed
     /// accesses of the [`io`](crate::io) cache are used up.

@@ -527,7 +527,7 @@ impl Cpu for FakeCpu {
         Ok(())
     }
 
-    fn ymm(&self, n: u8) -> [u64; 4] {
+    fn ymm(&mut self, n: u8) -> [u64; 4] {
         self.ymm.get(usize::from(n)).copied().unwrap_or_default()
     }
 
@@ -537,7 +537,7 @@ impl Cpu for FakeCpu {
         }
     }
 
-    fn mm(&self, n: u8) -> u64 {
+    fn mm(&mut self, n: u8) -> u64 {
         self.mm.get(usize::from(n)).copied().unwrap_or(0)
     }
 
@@ -547,7 +547,7 @@ impl Cpu for FakeCpu {
         }
     }
 
-    fn fpu_words(&self) -> FpuWords {
+    fn fpu_words(&mut self) -> FpuWords {
         FpuWords { control: 0x37f, status: 0 }
     }
 

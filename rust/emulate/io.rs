@@ -36,7 +36,7 @@ impl FragmentKind {
     }
 }
 
-/// One access of up to eight bytes that doesn't cross an aligned eight-byte unit.
+/// One access of up to eight bytes within a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment {
     /// Kind.

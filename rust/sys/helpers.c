@@ -4,6 +4,7 @@
  * belongs here; the prototypes stand beside the Rust wrappers.
  */
 #include <linux/cpumask.h>
+#include <linux/mem_encrypt.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/rcuwait.h>
@@ -93,6 +94,23 @@ void kvm_helper_on_each_cpu(void (*function)(void *info));
 void kvm_helper_on_each_cpu(void (*function)(void *info))
 {
 	on_each_cpu(function, NULL, 1);
+}
+
+void *kvm_helper_alloc_pages(size_t size);
+void *kvm_helper_alloc_pages(size_t size)
+{
+	return alloc_pages_exact(size, GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+}
+
+/* What the processor is told: with memory encryption, the bit that asks for it. */
+u64 kvm_helper_physical(const void *address);
+u64 kvm_helper_physical(const void *address)
+{
+#ifdef CONFIG_X86
+	return __sme_pa(address);
+#else
+	return __pa(address);
+#endif
 }
 
 #ifdef CONFIG_X86

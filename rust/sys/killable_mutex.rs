@@ -5,6 +5,7 @@
 
 use core::{
     cell::UnsafeCell,
+    convert::Infallible,
     ops::{Deref, DerefMut},
 };
 use kernel::{
@@ -14,6 +15,7 @@ use kernel::{
     sync::LockClassKey,
     types::{NotThreadSafe, Opaque},
 };
+use pin_init::Wrapper;
 
 /// Data behind a mutex. Whoever waits for it stops when its process is killed;
 /// the `kernel` crate's `Mutex` waits on.
@@ -25,6 +27,7 @@ use kernel::{
 pub struct KillableMutex<T> {
     #[pin]
     mutex: Opaque<bindings::mutex>,
+    #[pin]
     data: UnsafeCell<T>,
 }
 
@@ -34,19 +37,27 @@ unsafe impl<T: Send> Send for KillableMutex<T> {}
 unsafe impl<T: Send> Sync for KillableMutex<T> {}
 
 impl<T> KillableMutex<T> {
-    /// A mutex around `data`. `key` is for lockdep, one for each kind of mutex.
-    pub fn new(
-        data: T,
+    /// A mutex around `data`, which is made in place. `key` is for lockdep, one for
+    /// each kind of mutex.
+    ///
+    /// # Errors
+    ///
+    /// Those of `data`.
+    pub fn new<E>(
+        data: impl Init<T, E>,
         name: &'static CStr,
         key: Pin<&'static LockClassKey>,
-    ) -> impl PinInit<Self> {
-        pin_init!(Self {
+    ) -> impl PinInit<Self, E>
+    where
+        E: From<Infallible>,
+    {
+        try_pin_init!(Self {
             // SAFETY: The slot is pinned memory for a mutex.
             mutex <- Opaque::ffi_init(|slot| unsafe {
                 bindings::__mutex_init(slot, name.as_char_ptr(), key.as_ptr());
             }),
-            data: UnsafeCell::new(data),
-        })
+            data <- UnsafeCell::pin_init(data),
+        }? E)
     }
 
     /// Takes the mutex; may sleep.

@@ -10,6 +10,8 @@
 //! - [`shared_page`]: pages that userspace maps.
 //! - [`killable_mutex`]: a mutex whose waiters can be killed.
 //! - [`kick`]: getting a vCPU's attention.
+//! - [`hw_pages`]: memory that the virtualization hardware reads.
+//! - [`module_cell`]: what a module needs until it is unloaded.
 //! - [`srcu_cell`]: a value that many read while one replaces it.
 //! - [`rcu_cell`]: the same for readers that can't sleep, at next to no cost.
 //! - [`eventfd`]: event descriptors, signalled and heard of.
@@ -59,11 +61,13 @@ pub mod cpuhp;
 pub mod eventfd;
 pub mod guest_mode;
 pub mod gup;
+pub mod hw_pages;
 pub mod irq;
 pub mod kick;
 pub mod killable_mutex;
 pub mod map_section;
 pub mod mmu_notifier;
+pub mod module_cell;
 pub mod module_param;
 pub mod percpu;
 pub mod preempt;

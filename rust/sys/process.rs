@@ -38,6 +38,12 @@ pub fn may_access(address: u64, size: u64) -> bool {
     unsafe { kvm_helper_access_ok(address, size) }
 }
 
+/// Lets others run now.
+pub fn yield_now() {
+    // SAFETY: Task context, as for anything that may sleep.
+    unsafe { bindings::schedule() };
+}
+
 /// Lets others run if it is their turn. Sleeps.
 pub fn cond_resched() {
     // SAFETY: No preconditions besides that.

@@ -1,12 +1,46 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What AMD and Intel processors have in common, generic over the vendor.
 //!
-//! - [`vendor`]: what a vendor module provides.
+//! - [`vendor`]: what a vendor module provides; [`control`]: a control block.
+//! - [`probe`]: whether a processor can be used, with the reason if not;
+//!   [`host`]: what it can give to guests.
+//! - [`state`], [`shared`]: a vCPU's state, and the part that everybody reaches;
+//!   [`vm`]: the x86 part of a VM.
+//! - `run`: `KVM_RUN`, the loop; `mailbox`: what others left; [`inject`]: events on
+//!   their way into the guest; `interrupts`: where they come from.
+//! - [`exit`]: one file for each exit that both vendors have; [`userspace`]: exits
+//!   through `kvm_run`; [`outcome`]: what follows.
+//! - [`emulate`]: the instruction emulator at work.
+//! - `registers`, `regs`, `msr`, `cpuid`, [`debug`], `tsc`, `apic`, `hypercall`: parts
+//!   of a processor.
+//! - `capability`: what a VM can do; `ioctl`: which function answers which request.
 //! - [`wiring`]: interrupt routes, in-kernel devices, counters.
-//! - [`probe`]: whether a processor can be used, with the reason if not.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+mod apic;
+mod capability;
+pub mod control;
+pub mod cpuid;
+pub mod debug;
+pub mod emulate;
+pub mod exit;
+pub mod host;
+mod hypercall;
+pub mod inject;
+mod interrupts;
+mod ioctl;
+mod mailbox;
+mod msr;
+pub mod outcome;
 pub mod probe;
+pub mod registers;
+mod regs;
+mod run;
+pub mod shared;
+pub mod state;
+mod tsc;
+pub mod userspace;
 pub mod vendor;
+pub mod vm;
 pub mod wiring;

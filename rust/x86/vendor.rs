@@ -1,29 +1,70 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What a vendor module provides, and the core's [`Arch`] made of it.
 
+use crate::{
+    capability,
+    control::Control,
+    ioctl,
+    outcome::Next,
+    shared::Shared,
+    state::{Cx, VcpuState},
+    vm::VmState,
+};
 use core::marker::PhantomData;
 use kernel::{
     error::{Error, Result},
     module::ModuleMetadata,
     prelude::*,
-    sync::Arc,
+    sync::{Arc, ArcBorrow},
 };
 use kvm_core::{
     arch::Arch,
     mmu::{Paging, TwoLevel},
+    vcpu::{Held, Vcpu},
     vm::Vm,
 };
 use kvm_sys::{kick::Kick, x86::Extension};
 
 /// One vendor's virtualization extension.
-pub trait Vendor: Paging {
+pub trait Vendor: Paging + Sized {
     /// The vendor module.
     type Module: ModuleMetadata;
     /// The extension as the kernel knows it.
     const EXTENSION: Extension;
+    /// AMD's rules hold where the vendors differ.
+    const AMD: bool;
+    /// Guests can be entered.
+    const CAN_RUN: bool;
+    /// A vCPU's control block.
+    type Control: Control;
 
     /// Whether the processor itself has the extension, whatever firmware did.
     fn is_present() -> bool;
+
+    /// What else the current CPU needs once the extension is on; the caller
+    /// can't migrate.
+    ///
+    /// # Errors
+    ///
+    /// Any; the extension is turned off again.
+    fn prepare_cpu() -> Result;
+
+    /// Undoes [`Self::prepare_cpu`].
+    fn release_cpu();
+
+    /// A control block for a new vCPU of `vm`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    fn new_control(vm: &Vm<X86<Self>>) -> Result<Self::Control>;
+
+    /// Does what the last exit asks for.
+    ///
+    /// # Errors
+    ///
+    /// What `KVM_RUN` is to answer.
+    fn handle_exit(cx: &mut Cx<'_, Self>) -> Result<Next>;
 }
 
 /// The core's view of an x86 processor.
@@ -33,6 +74,9 @@ impl<V: Vendor> Arch for X86<V> {
     type Module = V::Module;
     type Tables = TwoLevel<V>;
     type Wiring = Self;
+    type Vm = VmState<V>;
+    type Vcpu = VcpuState<V>;
+    type VcpuShared = Shared;
     const COMPAT: bool = true;
     // kvm_run, port I/O data, coalesced I/O ring.
     const VCPU_MMAP_PAGES: u32 = 3;
@@ -43,37 +87,60 @@ impl<V: Vendor> Arch for X86<V> {
     const MAX_VCPU_ID: u32 = 4096;
     const UNKNOWN_VCPU_IOCTL: Error = EINVAL;
 
-    type Vm = ();
-    type Vcpu = ();
-    type VcpuShared = ();
-
-    fn new_vm(_kind: usize) -> impl PinInit<(), Error> {
-        Ok(())
-    }
-
-    fn new_vcpu_shared(
-        _vm: &Vm<Self>,
-        _id: u32,
-        _index: u32,
-        _kick: Arc<Kick>,
-    ) -> impl PinInit<(), Error> {
-        Ok(())
-    }
-
-    fn new_vcpu(_vm: &Vm<Self>, _id: u32, _index: u32) -> Result {
-        Ok(())
-    }
-
     fn has_vm_type(kind: usize) -> bool {
         // KVM_X86_DEFAULT_VM
         kind == 0
     }
 
     fn enable_cpu() -> Result {
-        V::EXTENSION.enable_on_this_cpu()
+        V::EXTENSION.enable_on_this_cpu()?;
+        V::prepare_cpu().inspect_err(|_| V::EXTENSION.disable_on_this_cpu())
     }
 
     fn disable_cpu() {
+        V::release_cpu();
         V::EXTENSION.disable_on_this_cpu();
+    }
+
+    fn check_extension(capability: u32) -> u32 {
+        capability::check::<V>(capability)
+    }
+
+    fn new_vm(_kind: usize) -> impl PinInit<VmState<V>, Error> {
+        VmState::new()
+    }
+
+    fn new_vcpu_shared(
+        _vm: &Vm<Self>,
+        _id: u32,
+        _index: u32,
+        kick: Arc<Kick>,
+    ) -> impl PinInit<Shared, Error> {
+        Shared::new(kick)
+    }
+
+    fn new_vcpu(vm: &Vm<Self>, id: u32, index: u32) -> impl Init<VcpuState<V>, Error> {
+        VcpuState::new(vm, id, index)
+    }
+
+    fn vm_ioctl(vm: ArcBorrow<'_, Vm<Self>>, request: u32, arg: usize) -> Result<u32> {
+        ioctl::vm::ioctl(vm, request, arg)
+    }
+
+    fn vcpu_ioctl(mut held: Held<'_, Self>, request: u32, arg: usize) -> Result<u32> {
+        ioctl::vcpu::ioctl(&mut held, request, arg)
+    }
+
+    fn vcpu_ioctl_unheld(
+        _vm: ArcBorrow<'_, Vm<Self>>,
+        _vcpu: &Vcpu<Self>,
+        _request: u32,
+        _arg: usize,
+    ) -> Option<Result<u32>> {
+        None
+    }
+
+    fn system_ioctl(request: u32, arg: usize) -> Result<u32> {
+        ioctl::system::ioctl::<V>(request, arg)
     }
 }

@@ -6,11 +6,10 @@ use kernel::{error::Result, prelude::*, sync::SetOnce};
 use kvm_sys::map_section::MapSection;
 
 const CHUNK: usize = 64;
-type Chunk = [MapSection; CHUNK];
 
 /// One section for each vCPU, by index. Only grows.
 pub(super) struct Sections {
-    chunks: [SetOnce<KBox<Chunk>>; CHUNK],
+    chunks: [SetOnce<KVec<MapSection>>; CHUNK],
     /// One more than the highest index.
     count: AtomicU32,
 }
@@ -28,7 +27,10 @@ impl Sections {
     pub(super) fn add(&self, index: u32) -> Result {
         let chunk = self.chunks.get(index as usize / CHUNK).ok_or(EINVAL)?;
         if chunk.as_ref().is_none() {
-            let sections = KBox::new([const { MapSection::new() }; CHUNK], GFP_KERNEL_ACCOUNT)?;
+            let mut sections = KVec::with_capacity(CHUNK, GFP_KERNEL_ACCOUNT)?;
+            for _ in 0..CHUNK {
+                sections.push(MapSection::new(), GFP_KERNEL_ACCOUNT)?;
+            }
             chunk.populate(sections);
         }
         // A full barrier, so that a waiter who doesn't count the section yet has

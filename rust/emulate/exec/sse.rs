@@ -115,7 +115,7 @@ impl<C: Cpu> Exec<'_, C> {
     }
 
     /// The register that three-operand forms merge into.
-    fn merge_source(&self, dst: u8) -> Vector {
+    fn merge_source(&mut self, dst: u8) -> Vector {
         match self.insn.src2 {
             Operand::Xmm { n, .. } if self.insn.prefixes.vex.present => self.cpu.ymm(n),
             _ => self.cpu.ymm(dst),

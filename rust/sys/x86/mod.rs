@@ -24,7 +24,7 @@ pub mod tsc;
 pub mod user_return;
 pub mod xcr;
 
-pub use msr::rdmsr;
+pub use msr::{rdmsr, wrmsr};
 
 use crate::bindings as own;
 use core::arch::x86_64::__cpuid_count;

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A vCPU's control block, VMCB or VMCS, as common code sees it.
+//!
+//! Getters and setters move values and check nothing: the rules of the
+//! architecture are applied before, by whoever knows why a value changes. Setters
+//! note what the processor has to load again.
+
+use crate::inject::Injected;
+use kvm_emulate::{Shadow, Table};
+use kvm_sys::irq::IrqOff;
+use x86_defs::{Cr0, Cr4, Efer, Rflags, SegReg, Segment, TableReg};
+
+/// General registers in the order of their encoding: RAX, RCX, RDX, RBX, RSP,
+/// RBP, RSI, RDI, R8 to R15.
+pub type Gprs = [u64; 16];
+
+/// The control block of one vCPU.
+pub trait Control: Send {
+    /// RIP.
+    fn rip(&self) -> u64;
+    /// Sets RIP.
+    fn set_rip(&mut self, rip: u64);
+    /// RFLAGS, as the guest would see them.
+    fn rflags(&self) -> Rflags;
+    /// Sets RFLAGS.
+    fn set_rflags(&mut self, rflags: Rflags);
+
+    /// A segment register.
+    fn segment(&self, reg: SegReg) -> Segment;
+    /// Sets a segment register.
+    fn set_segment(&mut self, reg: SegReg, segment: &Segment);
+    /// GDTR or IDTR.
+    fn table(&self, table: Table) -> TableReg;
+    /// Sets GDTR or IDTR.
+    fn set_table(&mut self, table: Table, value: TableReg);
+    /// Current privilege level.
+    fn cpl(&self) -> u8;
+    /// Sets the privilege level, where it is kept apart from SS.
+    fn set_cpl(&mut self, cpl: u8);
+
+    /// CR0, as the guest would see it.
+    fn cr0(&self) -> Cr0;
+    /// Sets CR0.
+    fn set_cr0(&mut self, cr0: Cr0);
+    /// CR2.
+    fn cr2(&self) -> u64;
+    /// Sets CR2.
+    fn set_cr2(&mut self, cr2: u64);
+    /// CR3.
+    fn cr3(&self) -> u64;
+    /// Sets CR3.
+    fn set_cr3(&mut self, cr3: u64);
+    /// CR4, as the guest would see it.
+    fn cr4(&self) -> Cr4;
+    /// Sets CR4.
+    fn set_cr4(&mut self, cr4: Cr4);
+    /// EFER, as the guest would see it.
+    fn efer(&self) -> Efer;
+    /// Sets EFER.
+    fn set_efer(&mut self, efer: Efer);
+    /// DR6 of the guest after an exit, if the processor keeps it.
+    fn dr6(&self) -> u64;
+    /// Sets the DR6 that the guest runs with.
+    fn set_dr6(&mut self, dr6: u64);
+    /// Sets the DR7 that the guest runs with.
+    fn set_dr7(&mut self, dr7: u64);
+    /// The guest's PAT.
+    fn set_pat(&mut self, pat: u64);
+    /// An MSR that the control block or the processor holds for the guest; `None`
+    /// if it isn't one of those.
+    fn msr(&self, index: u32) -> Option<u64>;
+    /// Sets such an MSR; whether it is one.
+    fn set_msr(&mut self, index: u32, value: u64) -> bool;
+
+    /// What the last instruction left blocked.
+    fn shadow(&self) -> Shadow;
+    /// Sets what is blocked until the next instruction is done.
+    fn set_shadow(&mut self, shadow: Shadow);
+
+    /// Has the processor deliver an event at the next entry.
+    fn inject(&mut self, event: Injected, rip: u64);
+    /// Nothing is to be delivered at the next entry.
+    fn clear_injection(&mut self);
+    /// The event whose delivery the last exit interrupted.
+    fn interrupted(&mut self) -> Option<Injected>;
+    /// Exit as soon as the guest can take an interrupt, or no longer.
+    fn set_interrupt_window(&mut self, wanted: bool);
+    /// NMIs are blocked because the guest handles one.
+    fn nmi_blocked(&self) -> bool;
+    /// Sets whether they are.
+    fn set_nmi_blocked(&mut self, blocked: bool);
+    /// Exit as soon as the guest can take an NMI.
+    fn want_nmi_window(&mut self);
+    /// The task priority that the guest sees in CR8, 0 to 15.
+    fn cr8(&self) -> u8;
+    /// Sets it; with `exit_below`, a write of less than that exits.
+    fn set_cr8(&mut self, cr8: u8, exit_below: Option<u8>);
+
+    /// Added to the host's TSC when the guest reads its own.
+    fn set_tsc_offset(&mut self, offset: u64);
+    /// Forgets all cached translations of this guest before the next entry.
+    fn flush_tlb(&mut self);
+    /// Exceptions and debug registers that a debugger wants to see.
+    fn set_debug_intercepts(&mut self, breakpoints: bool, registers: bool);
+    /// The address of the instruction after the one that caused the last exit, if
+    /// the processor says so.
+    fn next_rip(&self) -> Option<u64>;
+    /// The bytes of that instruction, as far as the processor gives them.
+    fn fetched(&self) -> &[u8];
+
+    /// Enters the guest and returns when it exits. Not allowed to fail: what the
+    /// processor refuses shows in the exit.
+    fn enter(&mut self, gprs: &mut Gprs, off: &IrqOff);
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A vCPU's CPUID table and what follows from it.
+
+use crate::{control::Control, host, regs, state::VcpuState, vendor::Vendor};
+use kernel::prelude::*;
+use kvm_emulate::Features;
+use kvm_policy::{
+    cpuid::{CpuidRegs, MAX_ENTRIES},
+    feature::{Feature as F, FeatureSet},
+    guest_cpuid::{GuestCpuid, Refused, Runtime},
+    guest_features::GuestFeatures,
+};
+use kvm_sys::user;
+use kvm_uapi::x86::{Cpuid2, CpuidEntry2};
+
+/// The table of a vCPU.
+pub struct Cpuid {
+    table: GuestCpuid<KVec<CpuidEntry2>>,
+    /// Facts derived from it.
+    pub features: GuestFeatures,
+}
+
+impl Cpuid {
+    /// An empty table: what a vCPU has before `KVM_SET_CPUID2`.
+    ///
+    /// # Errors
+    ///
+    /// None in practice: an empty table is accepted.
+    pub(crate) fn empty() -> Result<Self> {
+        Self::new(KVec::new())
+    }
+
+    fn new(entries: KVec<CpuidEntry2>) -> Result<Self> {
+        let table = GuestCpuid::new(entries).map_err(|refused| match refused {
+            Refused::TooMany => E2BIG,
+            Refused::LinearBits => EINVAL,
+        })?;
+        let features =
+            GuestFeatures::new(&table, &host::get()?.supported, &FeatureSet::EMPTY, false);
+        Ok(Self { table, features })
+    }
+
+    /// Whether the guest's processor has a feature.
+    #[inline]
+    pub fn has(&self, feature: F) -> bool {
+        self.features.has(feature)
+    }
+}
+
+fn runtime<V: Vendor>(state: &VcpuState<V>) -> Runtime {
+    const ENABLED: u64 = 1 << 11;
+    Runtime {
+        cr4: state.control.cr4(),
+        apic_enabled: regs::apic_base(state) & ENABLED != 0,
+        mwait: None,
+        hlt_in_guest: false,
+        tsx_hidden: false,
+        xcr0: state.extended.xcr0(),
+        xss: 0,
+    }
+}
+
+/// What the CPUID instruction answers: EAX, EBX, ECX, EDX.
+pub(crate) fn answer<V: Vendor>(state: &VcpuState<V>, leaf: u32, subleaf: u32) -> [u32; 4] {
+    let Ok(host) = host::get() else { return [0; 4] };
+    let layout = host.supported.xstate();
+    let CpuidRegs { eax, ebx, ecx, edx } =
+        state.cpuid.table.execute(leaf, subleaf, &runtime(state), layout);
+    [eax, ebx, ecx, edx]
+}
+
+/// Features that the emulator asks for.
+pub(crate) fn emulated_features<V: Vendor>(state: &VcpuState<V>) -> Features {
+    let cpuid = &state.cpuid;
+    Features {
+        amd: cpuid.features.is_amd(),
+        rdtscp: cpuid.has(F::RDTSCP),
+        movbe: cpuid.has(F::MOVBE),
+        fsgsbase: cpuid.has(F::FSGSBASE),
+        cx16: cpuid.has(F::CX16),
+        lzcnt: cpuid.has(F::ABM),
+        bmi1: cpuid.has(F::BMI1),
+        bmi2: cpuid.has(F::BMI2),
+        popcnt: cpuid.has(F::POPCNT),
+        adx: cpuid.has(F::ADX),
+    }
+}
+
+/// `KVM_SET_CPUID2` with the table at `arg`.
+///
+/// # Errors
+///
+/// `E2BIG` for more than 256 entries; `EINVAL` for tables that make no processor,
+/// or other ones once the vCPU ran; `EFAULT`; `ENOMEM`.
+pub(crate) fn set<V: Vendor>(state: &mut VcpuState<V>, arg: usize) -> Result<u32> {
+    let head: Cpuid2 = user::read(arg)?;
+    let count = head.nent as usize;
+    if count > MAX_ENTRIES {
+        return Err(E2BIG);
+    }
+    let mut entries = KVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
+    for index in 0..count {
+        entries.push(user::read(entry_at(arg, index))?, GFP_KERNEL_ACCOUNT)?;
+    }
+    if state.has_run {
+        let layout = host::get()?.supported.xstate();
+        let is_same = state.cpuid.table.is_same(&entries, &runtime(state), layout);
+        return if is_same { Ok(0) } else { Err(EINVAL) };
+    }
+    state.cpuid = Cpuid::new(entries)?;
+    state.cpuid_changed();
+    Ok(0)
+}
+
+/// `KVM_GET_CPUID2` into the table at `arg`.
+///
+/// # Errors
+///
+/// `E2BIG` if userspace has no room, with the number that it needs; `EFAULT`.
+pub(crate) fn get<V: Vendor>(state: &VcpuState<V>, arg: usize) -> Result<u32> {
+    let layout = host::get()?.supported.xstate();
+    let now = runtime(state);
+    let mut table = Writer::new(arg)?;
+    if table.room < state.cpuid.table.entries().len() {
+        user::write(arg, &Cpuid2 { nent: state.cpuid.table.entries().len() as u32, padding: 0 })?;
+        return Err(E2BIG);
+    }
+    for entry in state.cpuid.table.entries_now(&now, layout) {
+        table.push(&entry)?;
+    }
+    table.finish()
+}
+
+/// `KVM_GET_SUPPORTED_CPUID` into the table at `arg`.
+///
+/// # Errors
+///
+/// `E2BIG` if userspace has no room; `EFAULT`.
+pub(crate) fn get_supported(arg: usize) -> Result<u32> {
+    let mut table = Writer::new(arg)?;
+    host::get()?.supported.for_each(host::cpuid, 0, |entry| table.push(entry))?;
+    table.finish()
+}
+
+/// `KVM_GET_EMULATED_CPUID` into the table at `arg`.
+///
+/// # Errors
+///
+/// As [`get_supported`].
+pub(crate) fn get_emulated(arg: usize) -> Result<u32> {
+    let mut table = Writer::new(arg)?;
+    host::get()?.supported.for_each_emulated(&FeatureSet::EMPTY, |entry| table.push(entry))?;
+    table.finish()
+}
+
+fn entry_at(arg: usize, index: usize) -> usize {
+    arg.wrapping_add(size_of::<Cpuid2>())
+        .wrapping_add(index.wrapping_mul(size_of::<CpuidEntry2>()))
+}
+
+/// Writes a table to userspace, as far as there is room.
+struct Writer {
+    arg: usize,
+    room: usize,
+    count: usize,
+}
+
+impl Writer {
+    fn new(arg: usize) -> Result<Self> {
+        let head: Cpuid2 = user::read(arg)?;
+        Ok(Self { arg, room: (head.nent as usize).min(MAX_ENTRIES), count: 0 })
+    }
+
+    fn push(&mut self, entry: &CpuidEntry2) -> Result {
+        if self.count >= self.room {
+            return Err(E2BIG);
+        }
+        user::write(entry_at(self.arg, self.count), entry)?;
+        self.count = self.count.wrapping_add(1);
+        Ok(())
+    }
+
+    fn finish(self) -> Result<u32> {
+        user::write(self.arg, &Cpuid2 { nent: self.count as u32, padding: 0 })?;
+        Ok(0)
+    }
+}

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Guest memory by linear address, as the emulator accesses it.
+
+use super::cpu::Processor;
+use crate::{control::Control, state::VcpuState, vendor::Vendor};
+use kernel::prelude::*;
+use kvm_core::memory::Kind;
+use kvm_emulate::{
+    io::{Fragment, FragmentKind, Next as Answer, FRAGMENT_BYTES},
+    Access, Exception, Stop,
+};
+use kvm_paging::{
+    addr::Gpa,
+    guest::{
+        fault::Failed,
+        mode::{self, Paging, Tables},
+        walk,
+    },
+};
+use x86_defs::{Cr0, Cr4, Efer, PageFaultCode, Rflags};
+
+/// Bytes of a guest page.
+const PAGE: u64 = 0x1000;
+
+/// The paging mode of a vCPU.
+pub(crate) fn paging<V: Vendor>(state: &VcpuState<V>) -> Paging {
+    let control = &state.control;
+    let (cr0, cr4, efer) = (control.cr0(), control.cr4(), control.efer());
+    let tables = if !cr0.contains(Cr0::PG) {
+        Tables::None
+    } else if efer.contains(Efer::LMA) {
+        if cr4.contains(Cr4::LA57) {
+            Tables::Long5
+        } else {
+            Tables::Long4
+        }
+    } else if cr4.contains(Cr4::PAE) {
+        Tables::Pae { pointers: state.pdptrs }
+    } else {
+        Tables::Legacy { large: cr4.contains(Cr4::PSE) }
+    };
+    Paging {
+        tables,
+        cr3: control.cr3(),
+        write_protect: cr0.contains(Cr0::WP),
+        no_execute: efer.contains(Efer::NXE),
+        smep: cr4.contains(Cr4::SMEP),
+        smap: cr4.contains(Cr4::SMAP),
+        user_keys: cr4.contains(Cr4::PKE).then(|| state.pkru()),
+        physical_bits: state.physical_bits(),
+        huge_pages: true,
+    }
+}
+
+/// Parts of an access, split at page boundaries: linear address, and range of the
+/// buffer. At most two.
+fn parts(linear: u64, len: usize) -> impl Iterator<Item = (u64, core::ops::Range<usize>)> {
+    let room = PAGE.wrapping_sub(linear & PAGE.wrapping_sub(1)) as usize;
+    let first = len.min(room);
+    let second = (first < len).then(|| (linear.wrapping_add(first as u64), first..len));
+    Iterator::chain(core::iter::once((linear, 0..first)), second)
+}
+
+/// Bytes of the next fragment of an access: as much as an exit can carry.
+fn fragment_len(len: usize) -> usize {
+    len.min(FRAGMENT_BYTES)
+}
+
+fn to_u64(bytes: &[u8]) -> u64 {
+    let mut data = [0; 8];
+    data.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    u64::from_le_bytes(data)
+}
+
+impl<V: Vendor> Processor<'_, '_, V> {
+    /// Translates for an access; #PF if the guest's tables forbid it.
+    fn translate(&mut self, linear: u64, write: bool, fetch: bool, system: bool) -> Result<Gpa, Stop> {
+        let state = &*self.cx.state;
+        let user = !system && state.control.cpl() == 3;
+        let access = mode::Access {
+            write,
+            fetch,
+            user,
+            smap_override: !system && state.control.rflags().contains(Rflags::AC),
+        };
+        let paging = paging(state);
+        let mut guest = self.cx.vm.memory().guest();
+        match walk::translate(&paging, &mut guest, linear, access) {
+            Ok(translation) => Ok(translation.gpa),
+            Err(Failed::Guest(fault)) => {
+                let code = PageFaultCode::from_bits_truncate(fault.bits());
+                Err(Stop::Fault(Exception::page_fault(code, linear)))
+            }
+            // The guest's tables lie in nothing.
+            Err(Failed::Memory(_)) => Err(Stop::Unsupported),
+        }
+    }
+
+    /// Reads memory or a device.
+    pub(super) fn read_linear(
+        &mut self,
+        linear: u64,
+        buf: &mut [u8],
+        access: Access,
+    ) -> Result<(), Stop> {
+        for (at, range) in parts(linear, buf.len()) {
+            let gpa = self.translate(at, access.write_intent, false, access.system)?;
+            let part = buf.get_mut(range).ok_or(Stop::Unsupported)?;
+            self.read_physical(gpa, part)?;
+        }
+        Ok(())
+    }
+
+    /// Fetches code within one page.
+    pub(super) fn fetch_linear(&mut self, linear: u64, buf: &mut [u8]) -> Result<(), Stop> {
+        let gpa = self.translate(linear, false, true, false)?;
+        self.cx.vm.memory().read(gpa, buf).map_err(|_| Stop::Unsupported)
+    }
+
+    fn read_physical(&mut self, gpa: Gpa, buf: &mut [u8]) -> Result<(), Stop> {
+        if self.cx.vm.memory().kind(gpa) != Kind::Device && !self.is_apic_page(gpa) {
+            return self.cx.vm.memory().read(gpa, buf).map_err(|_| Stop::Unsupported);
+        }
+        let mut gpa = gpa.raw();
+        let mut rest = buf;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at_mut(fragment_len(rest.len()));
+            let data = self.device(FragmentKind::MmioRead, gpa, now.len(), 0)?;
+            now.iter_mut().zip(data.to_le_bytes()).for_each(|(to, from)| *to = from);
+            gpa = gpa.wrapping_add(now.len() as u64);
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Writes memory or a device; both pages are translated before anything is
+    /// written.
+    pub(super) fn write_linear(
+        &mut self,
+        linear: u64,
+        data: &[u8],
+        access: Access,
+    ) -> Result<(), Stop> {
+        let mut gpas = [Gpa::new(0); 2];
+        for (slot, (at, _)) in gpas.iter_mut().zip(parts(linear, data.len())) {
+            *slot = self.translate(at, true, false, access.system)?;
+        }
+        for (gpa, (_, range)) in gpas.into_iter().zip(parts(linear, data.len())) {
+            let part = data.get(range).ok_or(Stop::Unsupported)?;
+            self.write_physical(gpa, part)?;
+        }
+        Ok(())
+    }
+
+    fn write_physical(&mut self, gpa: Gpa, data: &[u8]) -> Result<(), Stop> {
+        if self.cx.vm.memory().kind(gpa) == Kind::Memory && !self.is_apic_page(gpa) {
+            return self.cx.vm.memory().write(gpa, data).map_err(|_| Stop::Unsupported);
+        }
+        let mut gpa = gpa.raw();
+        let mut rest = data;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(fragment_len(rest.len()));
+            self.device(FragmentKind::MmioWrite, gpa, now.len(), to_u64(now))?;
+            gpa = gpa.wrapping_add(now.len() as u64);
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Compares and exchanges in memory. On a device it is a plain write.
+    pub(super) fn exchange_linear(
+        &mut self,
+        linear: u64,
+        old: &[u8],
+        new: &[u8],
+        access: Access,
+    ) -> Result<bool, Stop> {
+        let len = new.len();
+        let gpa = self.translate(linear, true, false, access.system)?;
+        let is_aligned = gpa.raw() & (len as u64).wrapping_sub(1) == 0;
+        if !is_aligned || self.cx.vm.memory().kind(gpa) != Kind::Memory {
+            self.write_linear(linear, new, access)?;
+            return Ok(true);
+        }
+        if len > 8 {
+            return Err(Stop::Unsupported);
+        }
+        let guest = self.cx.vm.memory().guest();
+        let exchanged = guest.compare_exchange(gpa, len, to_u64(old), to_u64(new));
+        exchanged.map_err(|_| Stop::Unsupported)
+    }
+
+    /// One access to a device: from the record, in the kernel, or by userspace.
+    pub(super) fn device(
+        &mut self,
+        kind: FragmentKind,
+        addr: u64,
+        len: usize,
+        data: u64,
+    ) -> Result<u64, Stop> {
+        let fragment = Fragment { kind, addr, len: len as u8, data };
+        match self.cx.state.replay.next(fragment) {
+            Answer::Done(data) => Ok(data),
+            Answer::Full => Err(Stop::Unsupported),
+            Answer::Exit => match self.in_kernel(&fragment) {
+                Some(answer) => {
+                    self.cx.state.replay.complete(answer);
+                    // It counts as answered in this pass as well.
+                    let _ = self.cx.state.replay.next(fragment);
+                    Ok(answer)
+                }
+                None => Err(Stop::NeedsExit),
+            },
+        }
+    }
+}

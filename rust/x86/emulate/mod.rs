@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The instruction emulator at work on a vCPU.
+//!
+//! [`instruction`] executes the instruction at RIP, for exits that only it can
+//! handle; [`skip`] merely goes past it. An access to a device that userspace has
+//! leaves in the middle of the instruction: everything but the accesses that were
+//! answered is forgotten, and [`complete_fragment`] executes it again
+//! ([`kvm_emulate::io`]).
+//!
+//! - `cpu`: the vCPU as the emulator's processor.
+//! - `linear`: guest memory by linear address.
+
+mod cpu;
+mod linear;
+
+use crate::{
+    control::{Control, Gprs},
+    exit::{halt, task_switch::Switch},
+    outcome::Next,
+    state::Cx,
+    userspace,
+    vendor::Vendor,
+};
+use cpu::{After, Processor};
+use kernel::error::Result;
+use kvm_emulate::{
+    execute, fetch::fetch, io::FragmentKind, task_switch, Completed, Exception, Op, Shadow, Stop,
+    TaskSwitch, TaskSwitchSource,
+};
+use kvm_uapi::run::KVM_INTERNAL_ERROR_EMULATION;
+use x86_defs::{Dr6, Rflags, Vector};
+
+/// Executes the instruction at RIP. Exceptions become pending.
+///
+/// # Errors
+///
+/// Those of memory accesses by the host.
+pub fn instruction<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
+    cx.state.replay.clear();
+    again(cx)
+}
+
+/// Executes the instruction whose access userspace has answered.
+///
+/// # Errors
+///
+/// As [`instruction`].
+pub(crate) fn complete_fragment<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
+    let Some(fragment) = cx.state.replay.pending().copied() else { return Ok(Next::Resume) };
+    let is_port = matches!(fragment.kind, FragmentKind::PortIn | FragmentKind::PortOut);
+    let data = userspace::fragment_data(cx, is_port)?;
+    cx.state.replay.complete(data);
+    again(cx)
+}
+
+fn again<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
+    cx.state.replay.rewind();
+    let window = cx.state.control.fetched().len();
+    let mut bytes = [0; 15];
+    bytes
+        .iter_mut()
+        .zip(cx.state.control.fetched())
+        .for_each(|(byte, fetched)| *byte = *fetched);
+    let mut processor = Processor::new(cx);
+    let insn = match fetch(&mut processor, bytes.get(..window.min(15)).unwrap_or(&[])) {
+        Ok(insn) => insn,
+        Err(stop) => return stopped(cx, stop),
+    };
+    let result = execute(&mut processor, &insn);
+    let after = processor.after();
+    match result {
+        Ok(completed) => {
+            cx.state.replay.clear();
+            finish(cx, completed);
+            match after {
+                After::Nothing => Ok(Next::Resume),
+                After::Halt => halt::halted(cx),
+            }
+        }
+        Err(stop) => stopped(cx, stop),
+    }
+}
+
+/// What a completed instruction leaves behind.
+fn finish<V: Vendor>(cx: &mut Cx<'_, V>, completed: Completed) {
+    let state = &mut *cx.state;
+    state.events.check = true;
+    if !completed.repeat {
+        state.control.set_shadow(completed.shadow);
+    }
+    let mut debug = Dr6::empty();
+    debug.set(Dr6::BS, completed.single_step);
+    debug.set(Dr6::BT, completed.task_trap);
+    if !debug.is_empty() {
+        let mut trap = Exception::new(Vector::Db);
+        trap.payload = Some(debug.bits());
+        state.events.raise(trap);
+    }
+}
+
+fn stopped<V: Vendor>(cx: &mut Cx<'_, V>, stop: Stop) -> Result<Next> {
+    match stop {
+        Stop::Fault(exception) => {
+            cx.state.replay.clear();
+            cx.state.events.raise(exception);
+            Ok(Next::Resume)
+        }
+        Stop::NeedsExit => leave(cx),
+        Stop::Retry => Ok(Next::Resume),
+        Stop::TripleFault => {
+            cx.state.events.triple_fault = true;
+            Ok(Next::Resume)
+        }
+        Stop::Unsupported => failed(cx),
+    }
+}
+
+/// Takes the pending access to userspace.
+fn leave<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
+    let Some(fragment) = cx.state.replay.pending().copied() else { return failed(cx) };
+    let len = fragment.len;
+    match fragment.kind {
+        FragmentKind::MmioRead => userspace::mmio(cx, fragment.addr, len, None),
+        FragmentKind::MmioWrite => userspace::mmio(cx, fragment.addr, len, Some(fragment.data)),
+        FragmentKind::PortIn => userspace::port_io(
+            cx,
+            fragment.addr as u16,
+            len,
+            None,
+            userspace::Completion::Fragment,
+        ),
+        FragmentKind::PortOut => userspace::port_io(
+            cx,
+            fragment.addr as u16,
+            len,
+            Some(fragment.data as u32),
+            userspace::Completion::Fragment,
+        ),
+    }
+}
+
+/// An instruction that the emulator doesn't know. User mode of the guest gets
+/// #UD, for it must not be able to stop the VM; for the guest's kernel userspace
+/// is told.
+pub(crate) fn failed<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
+    cx.state.replay.clear();
+    cx.state.events.raise(Exception::new(Vector::Ud));
+    if cx.state.control.cpl() != 0 {
+        return Ok(Next::Resume);
+    }
+    userspace::internal_error(cx, KVM_INTERNAL_ERROR_EMULATION, &[])
+}
+
+/// Goes past the instruction at RIP, which was executed elsewhere.
+///
+/// # Errors
+///
+/// As [`instruction`].
+pub fn skip<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
+    let next = match cx.state.control.next_rip() {
+        Some(next) => next,
+        None => match length(cx) {
+            Ok(length) => cx.state.control.rip().wrapping_add(u64::from(length)),
+            Err(stop) => return stopped(cx, stop),
+        },
+    };
+    advance(cx, next);
+    Ok(Next::Resume)
+}
+
+/// Bytes of the instruction at RIP.
+fn length<V: Vendor>(cx: &mut Cx<'_, V>) -> core::result::Result<u8, Stop> {
+    fetch(&mut Processor::new(cx), &[]).map(|insn| insn.len)
+}
+
+/// An instruction was executed and RIP is `next`: what else that means.
+pub(crate) fn advance<V: Vendor>(cx: &mut Cx<'_, V>, next: u64) {
+    let control = &mut cx.state.control;
+    let is_long = control.segment(x86_defs::SegReg::Cs).l && control.efer().contains(x86_defs::Efer::LMA);
+    control.set_rip(if is_long { next } else { next & 0xffff_ffff });
+    let had_shadow = control.shadow() != Shadow::None;
+    if had_shadow {
+        control.set_shadow(Shadow::None);
+    }
+    let rflags = control.rflags();
+    if rflags.contains(Rflags::RF) {
+        control.set_rflags(rflags.difference(Rflags::RF));
+    }
+    if had_shadow {
+        cx.state.events.check = true;
+    }
+    if rflags.contains(Rflags::TF) {
+        let mut trap = Exception::new(Vector::Db);
+        trap.payload = Some(Dr6::BS.bits());
+        cx.state.events.raise(trap);
+    }
+}
+
+/// Whether the instruction at RIP is VMCALL or VMMCALL.
+pub(crate) fn is_hypercall<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
+    fetch(&mut Processor::new(cx), &[])
+        .is_ok_and(|insn| matches!(insn.op, Op::Vmcall | Op::Vmmcall))
+}
+
+/// Switches to another task. `past_instruction`: the instruction at RIP is over
+/// as far as the old task is concerned.
+///
+/// # Errors
+///
+/// As [`instruction`].
+pub(crate) fn switch_task<V: Vendor>(
+    cx: &mut Cx<'_, V>,
+    switch: &Switch,
+    source: TaskSwitchSource,
+    past_instruction: bool,
+) -> Result<Next> {
+    let mut next_rip = cx.state.control.rip();
+    if past_instruction {
+        match length(cx) {
+            Ok(length) => next_rip = next_rip.wrapping_add(length.into()),
+            Err(stop) => return stopped(cx, stop),
+        }
+    }
+    let request = TaskSwitch {
+        selector: switch.selector,
+        source,
+        error_code: switch.error_code,
+        next_rip,
+    };
+    match task_switch(&mut Processor::new(cx), &request) {
+        Ok(completed) => {
+            finish(cx, completed);
+            Ok(Next::Resume)
+        }
+        Err(stop) => stopped(cx, stop),
+    }
+}
+
+/// AL, AX or EAX.
+pub(crate) fn accumulator(gprs: &Gprs, size: u8) -> u32 {
+    let [rax, ..] = gprs;
+    match size {
+        1 => (*rax & 0xff) as u32,
+        2 => (*rax & 0xffff) as u32,
+        _ => *rax as u32,
+    }
+}
+
+/// Sets AL, AX or EAX (which clears the upper half of RAX).
+pub(crate) fn set_accumulator(gprs: &mut Gprs, size: u8, value: u32) {
+    let [rax, ..] = gprs;
+    *rax = match size {
+        1 => *rax & !0xff | u64::from(value & 0xff),
+        2 => *rax & !0xffff | u64::from(value & 0xffff),
+        _ => u64::from(value),
+    };
+}

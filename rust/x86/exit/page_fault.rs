@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: GPL-2.0
+//! An access to guest memory that the second-level tables don't allow.
+
+use crate::{emulate, outcome::Next, state::Cx, userspace, vendor::Vendor};
+use kernel::{error::Result, prelude::*};
+use kvm_core::memory::Fault;
+use kvm_paging::{addr::Gpa, entry::Access};
+use kvm_uapi::run::{self, reason};
+
+/// An access to what is known to be a device.
+///
+/// # Errors
+///
+/// Those of [`emulate::instruction`].
+pub fn mmio<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa) -> Result<Next> {
+    if cx.vm.io().fast_mmio(gpa.raw()) {
+        return emulate::skip(cx);
+    }
+    if cx.vm.memory().is_mmio(gpa) {
+        return emulate::instruction(cx);
+    }
+    // The mark is from before a change of the slots.
+    handle(cx, gpa, Access::READ)
+}
+
+/// Maps what the guest touched, or emulates the access if there is no memory.
+///
+/// # Errors
+///
+/// `EFAULT` if the VMM's memory isn't there; `ENOMEM`; `EINTR`.
+pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa, access: Access) -> Result<Next> {
+    match cx.vm.memory().fault(&mut cx.state.memory, gpa, access) {
+        Ok(Fault::Mapped | Fault::Spurious | Fault::Retry) => Ok(Next::Resume),
+        Ok(Fault::Mmio | Fault::ReadOnly) => emulate::instruction(cx),
+        Err(error) if error == EFAULT => {
+            let fault = run::MemoryFault { flags: 0, gpa: gpa.raw() & !0xfff, size: 0x1000 };
+            let _ = userspace::exit_with(cx, reason::KVM_EXIT_MEMORY_FAULT, fault)?;
+            Err(EFAULT)
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0
+//! IN and OUT.
+
+use crate::{
+    control::Control,
+    emulate,
+    outcome::Next,
+    state::Cx,
+    userspace::{self, Completion},
+    vendor::Vendor,
+};
+use kernel::error::Result;
+use kvm_core::io_bus::Space;
+
+/// A port access as the processor reports it.
+#[derive(Clone, Copy, Debug)]
+pub struct PortAccess {
+    /// The port.
+    pub port: u16,
+    /// 1, 2 or 4 bytes.
+    pub size: u8,
+    /// IN or INS.
+    pub is_in: bool,
+    /// INS or OUTS.
+    pub is_string: bool,
+    /// RIP of the next instruction.
+    pub next: u64,
+}
+
+/// Handles a port access that exited.
+///
+/// # Errors
+///
+/// Those of the emulator, for string instructions.
+pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>, access: PortAccess) -> Result<Next> {
+    if access.is_string {
+        return emulate::instruction(cx);
+    }
+    let PortAccess { port, size, next, .. } = access;
+    let rip = cx.state.control.rip();
+    if served_in_kernel(cx, &access) {
+        emulate::advance(cx, next);
+        return Ok(Next::Resume);
+    }
+    if access.is_in {
+        return userspace::port_io(cx, port, size, None, Completion::PortIn { size, rip, next });
+    }
+    let value = emulate::accumulator(&cx.state.gprs, size);
+    userspace::port_io(cx, port, size, Some(value), Completion::PortOut { rip, next })
+}
+
+/// Whether a device in the kernel took the access.
+fn served_in_kernel<V: Vendor>(cx: &mut Cx<'_, V>, access: &PortAccess) -> bool {
+    let vm = &*cx.vm;
+    let size = usize::from(access.size);
+    let port = u64::from(access.port);
+    if access.is_in {
+        let mut bytes = [0; 4];
+        let Some(part) = bytes.get_mut(..size) else { return false };
+        if !vm.io().read(vm, Space::Pio, port, part) {
+            return false;
+        }
+        emulate::set_accumulator(&mut cx.state.gprs, access.size, u32::from_le_bytes(bytes));
+        return true;
+    }
+    let bytes = emulate::accumulator(&cx.state.gprs, access.size).to_le_bytes();
+    bytes.get(..size).is_some_and(|part| vm.io().write(vm, Space::Pio, port, part))
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The guest can take an interrupt.
+
+use crate::{
+    control::Control, inject, interrupts, outcome::Next, state::Cx, userspace, vendor::Vendor,
+};
+use kernel::error::Result;
+use kvm_uapi::run::reason;
+
+/// The interrupt window that was asked for is open.
+///
+/// # Errors
+///
+/// As [`userspace::exit`].
+pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
+    cx.state.control.set_interrupt_window(false);
+    cx.state.events.check = true;
+    let is_wanted = interrupts::window_requested(cx)
+        && interrupts::ready_for_injection(cx)
+        && inject::interrupts_open(&cx.state.control);
+    if is_wanted {
+        return userspace::exit(cx, reason::KVM_EXIT_IRQ_WINDOW_OPEN);
+    }
+    Ok(Next::Resume)
+}

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The ioctls that only x86 has, by kind of file, and those of a vCPU.
+
+pub(crate) mod msrs;
+pub(crate) mod regs;
+pub(crate) mod sregs;
+pub(crate) mod system;
+pub(crate) mod vcpu;
+pub(crate) mod vm;

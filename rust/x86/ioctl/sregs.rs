@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0
+//! `KVM_GET_SREGS` and `KVM_SET_SREGS`.
+
+use crate::{control::Control, registers, regs, state::Cx, vendor::Vendor};
+use kernel::prelude::*;
+use kvm_emulate::Table;
+use kvm_sys::user;
+use kvm_uapi::x86::{self as uapi, Dtable, Sregs};
+use x86_defs::{Cr0, Cr4, Efer, SegReg, Segment, TableReg};
+
+fn to_user(from: &Segment) -> uapi::Segment {
+    uapi::Segment {
+        base: from.base,
+        limit: from.limit,
+        selector: from.selector,
+        type_: from.typ,
+        present: from.present.into(),
+        dpl: from.dpl,
+        db: from.db.into(),
+        s: from.s.into(),
+        l: from.l.into(),
+        g: from.g.into(),
+        avl: from.avl.into(),
+        unusable: from.unusable.into(),
+        padding: 0,
+    }
+}
+
+fn from_user(from: &uapi::Segment) -> Segment {
+    Segment {
+        base: from.base,
+        limit: from.limit,
+        selector: from.selector,
+        typ: from.type_ & 0xf,
+        dpl: from.dpl & 3,
+        s: from.s != 0,
+        present: from.present != 0,
+        avl: from.avl != 0,
+        l: from.l != 0,
+        db: from.db != 0,
+        g: from.g != 0,
+        unusable: from.unusable != 0 || from.present == 0,
+    }
+}
+
+fn table<V: Vendor>(cx: &Cx<'_, V>, table: Table) -> Dtable {
+    let TableReg { base, limit } = cx.state.control.table(table);
+    Dtable { base, limit, padding: [0; 3] }
+}
+
+/// The registers, as userspace has them.
+pub(crate) fn snapshot<V: Vendor>(cx: &Cx<'_, V>) -> Sregs {
+    let control = &cx.state.control;
+    let segment = |reg| to_user(&control.segment(reg));
+    Sregs {
+        cs: segment(SegReg::Cs),
+        ds: segment(SegReg::Ds),
+        es: segment(SegReg::Es),
+        fs: segment(SegReg::Fs),
+        gs: segment(SegReg::Gs),
+        ss: segment(SegReg::Ss),
+        tr: segment(SegReg::Tr),
+        ldt: segment(SegReg::Ldtr),
+        gdt: table(cx, Table::Gdt),
+        idt: table(cx, Table::Idt),
+        cr0: control.cr0().bits(),
+        cr2: control.cr2(),
+        cr3: control.cr3(),
+        cr4: control.cr4().bits(),
+        cr8: regs::cr8(cx.state).into(),
+        efer: control.efer().bits(),
+        apic_base: regs::apic_base(cx.state),
+        interrupt_bitmap: pending_interrupt(cx),
+    }
+}
+
+fn pending_interrupt<V: Vendor>(cx: &Cx<'_, V>) -> [u64; 4] {
+    let mut bitmap = [0u64; 4];
+    if let Some(vector) = cx.state.events.user_interrupt {
+        if let Some(word) = bitmap.get_mut(usize::from(vector / 64)) {
+            *word = 1u64.wrapping_shl(u32::from(vector));
+        }
+    }
+    bitmap
+}
+
+/// Whether the values make a state that a processor can be in.
+fn is_possible<V: Vendor>(cx: &Cx<'_, V>, sregs: &Sregs) -> bool {
+    let cr0 = Cr0::from_bits_retain(sregs.cr0);
+    let cr4 = Cr4::from_bits_retain(sregs.cr4);
+    let efer = Efer::from_bits_retain(sregs.efer);
+    let paging = cr0.contains(Cr0::PG);
+    if efer.contains(Efer::LME) && paging {
+        if !cr4.contains(Cr4::PAE) || !efer.contains(Efer::LMA) {
+            return false;
+        }
+        if sregs.cr3 >> cx.state.physical_bits() != 0 {
+            return false;
+        }
+    } else if efer.contains(Efer::LMA) || sregs.cs.l != 0 {
+        return false;
+    }
+    let cr0_ok = sregs.cr0 >> 32 == 0
+        && (!paging || cr0.contains(Cr0::PE))
+        && (!cr0.contains(Cr0::NW) || cr0.contains(Cr0::CD));
+    let allowed = cx.state.cpuid.features.efer_valid | Efer::LMA.bits();
+    cr0_ok
+        && sregs.cr8 <= 15
+        && sregs.cr4 & cx.state.cpuid.features.cr4_reserved == 0
+        && sregs.efer & !allowed == 0
+}
+
+/// Sets them.
+///
+/// # Errors
+///
+/// `EINVAL` for a state that no processor can be in.
+pub(crate) fn restore<V: Vendor>(cx: &mut Cx<'_, V>, sregs: &Sregs) -> Result {
+    if !is_possible(cx, sregs) {
+        return Err(EINVAL);
+    }
+    let state = &mut *cx.state;
+    if state.apic.is_none() {
+        state.apic_base = sregs.apic_base;
+    }
+    state.set_cr4(Cr4::from_bits_retain(sregs.cr4));
+    let control = &mut state.control;
+    for (which, table) in [(Table::Gdt, &sregs.gdt), (Table::Idt, &sregs.idt)] {
+        control.set_table(which, TableReg { base: table.base, limit: table.limit });
+    }
+    control.set_cr2(sregs.cr2);
+    control.set_cr3(sregs.cr3);
+    control.set_efer(Efer::from_bits_retain(sregs.efer));
+    control.set_cr0(Cr0::from_bits_retain(sregs.cr0) | Cr0::ET);
+    let segments = [
+        (SegReg::Cs, &sregs.cs),
+        (SegReg::Ds, &sregs.ds),
+        (SegReg::Es, &sregs.es),
+        (SegReg::Fs, &sregs.fs),
+        (SegReg::Gs, &sregs.gs),
+        (SegReg::Ss, &sregs.ss),
+        (SegReg::Tr, &sregs.tr),
+        (SegReg::Ldtr, &sregs.ldt),
+    ];
+    for (reg, segment) in segments {
+        control.set_segment(reg, &from_user(segment));
+    }
+    control.flush_tlb();
+    if state.apic.is_none() {
+        state.control.set_cr8(sregs.cr8 as u8, None);
+    }
+    state.events.user_interrupt = first_vector(&sregs.interrupt_bitmap);
+    state.events.check = true;
+    if is_pae(sregs) {
+        // Userspace may have set registers before memory: what can't be read now
+        // is found out by the guest.
+        let _ = registers::load_pdptrs(cx, sregs.cr3);
+    }
+    Ok(())
+}
+
+fn is_pae(sregs: &Sregs) -> bool {
+    let paging = Cr0::from_bits_retain(sregs.cr0).contains(Cr0::PG);
+    let pae = Cr4::from_bits_retain(sregs.cr4).contains(Cr4::PAE);
+    paging && pae && !Efer::from_bits_retain(sregs.efer).contains(Efer::LMA)
+}
+
+fn first_vector(bitmap: &[u64; 4]) -> Option<u8> {
+    let (index, word) = bitmap.iter().enumerate().find(|(_, word)| **word != 0)?;
+    Some((index as u8).wrapping_mul(64).wrapping_add(word.trailing_zeros() as u8))
+}
+
+pub(crate) fn get<V: Vendor>(cx: &Cx<'_, V>, arg: usize) -> Result<u32> {
+    user::write(arg, &snapshot(cx)).map(|()| 0)
+}
+
+pub(crate) fn set<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
+    let sregs: Sregs = user::read(arg)?;
+    restore(cx, &sregs).map(|()| 0)
+}

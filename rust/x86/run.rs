@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0
+//! `KVM_RUN`: enter, exit, handle, enter.
+//!
+//! One turn of the loop: serve requests, take in what others left in the mailbox,
+//! choose an event to deliver, enter, and handle the exit. Whatever is left for
+//! the vCPU after it has looked gets it out of the guest again ([`kvm_sys::kick`]).
+
+use crate::{
+    control::Control,
+    inject, mailbox,
+    outcome::Next,
+    state::{Activity, Cx},
+    userspace,
+    vendor::Vendor,
+};
+use kernel::{error::Result, prelude::*};
+use kvm_core::request::{Request, Taken};
+use kvm_sys::{
+    guest_mode,
+    irq::{self, IrqOff},
+    kick::Woken,
+    x86::fpu::with_loaded,
+};
+use kvm_uapi::run::{offset, reason};
+
+/// Runs the vCPU until userspace is needed.
+///
+/// # Errors
+///
+/// `EINTR` if a signal is pending or userspace asked to return at once; `EFAULT`
+/// if memory that a slot promises isn't there; `ENOMEM`.
+pub(crate) fn run<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<u32> {
+    cx.state.extended.begin_run();
+    let result = with_loaded(cx, |cx| &mut cx.state.fpu, run_loop);
+    userspace::publish(cx)?;
+    result.map(|()| 0)
+}
+
+fn run_loop<V: Vendor>(cx: &mut Cx<'_, V>) -> Result {
+    if cx.state.activity == Activity::Uninitialized {
+        return wait_for_start(cx);
+    }
+    userspace::accept(cx)?;
+    if userspace::complete(cx)? == Next::ToUser {
+        return Ok(());
+    }
+    if userspace::run_page(cx)?.read::<u8, { offset::IMMEDIATE_EXIT }>() != 0 {
+        return interrupted(cx);
+    }
+    while turn(cx)? == Next::Resume {}
+    Ok(())
+}
+
+/// A signal, or userspace itself, wants the thread back.
+fn interrupted<V: Vendor>(cx: &Cx<'_, V>) -> Result {
+    let _ = userspace::exit(cx, reason::KVM_EXIT_INTR)?;
+    Err(EINTR)
+}
+
+/// One turn of the loop.
+fn turn<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
+    if guest_mode::maybe_work_pending() && guest_mode::handle_work().is_err() {
+        interrupted(cx)?;
+    }
+    serve(cx, cx.vcpu.requests.take());
+    if !cx.vcpu.shared().mailbox().inbox().is_empty() {
+        mailbox::open(cx)?;
+    }
+    if cx.state.activity != Activity::Runnable {
+        return block(cx);
+    }
+    if cx.state.events.check {
+        inject::deliver(cx);
+    }
+    if cx.state.events.triple_fault {
+        cx.state.events.triple_fault = false;
+        return userspace::exit(cx, reason::KVM_EXIT_SHUTDOWN);
+    }
+    if !irq::with_irqs_off(|off| enter(cx, off)) {
+        return Ok(Next::Resume);
+    }
+    after_exit(cx);
+    V::handle_exit(cx)
+}
+
+fn serve<V: Vendor>(cx: &mut Cx<'_, V>, requests: Taken) {
+    if requests.is_empty() {
+        return;
+    }
+    if requests.has(Request::FLUSH_TLB) {
+        cx.state.control.flush_tlb();
+    }
+}
+
+/// Enters the guest, unless something has to be seen to first; whether it did.
+#[inline]
+fn enter<V: Vendor>(cx: &mut Cx<'_, V>, off: &mut IrqOff) -> bool {
+    let vcpu = cx.vcpu;
+    guest_mode::prepare(off);
+    vcpu.kick.enter();
+    let busy = guest_mode::work_pending(off)
+        || !vcpu.requests.is_empty()
+        || !vcpu.shared().mailbox().inbox().is_empty();
+    if busy {
+        vcpu.kick.leave();
+        return false;
+    }
+    let state = &mut *cx.state;
+    state.has_run = true;
+    state.fpu.before_entry(off);
+    state.extended.before_entry(off);
+    guest_mode::timing_enter(off);
+    state.extended.before_entry_pkru(off);
+    state.control.enter(&mut state.gprs, off);
+    state.extended.after_exit_pkru(off);
+    vcpu.kick.leave();
+    state.extended.after_exit(off);
+    state.fpu.after_exit(off);
+    // The interrupt that got the guest out is the guest's time still.
+    off.window();
+    guest_mode::timing_exit(off);
+    true
+}
+
+/// What is the same after every exit.
+#[inline]
+fn after_exit<V: Vendor>(cx: &mut Cx<'_, V>) {
+    let state = &mut *cx.state;
+    if state.events.injected.is_some() {
+        state.events.injected = None;
+        state.events.check = true;
+    }
+    if let Some(event) = state.control.interrupted() {
+        state.events.injected = Some(event);
+        state.events.check = true;
+    }
+}
+
+/// HLT and its like: sleeps until there is something to do.
+fn block<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
+    let vcpu = cx.vcpu;
+    if mailbox::has_reason_to_run(cx) {
+        cx.state.activity = Activity::Runnable;
+        return Ok(Next::Resume);
+    }
+    let woken = vcpu.kick.block(|| {
+        !vcpu.shared().mailbox().inbox().is_empty() || !vcpu.requests.is_empty()
+    });
+    if woken == Woken::Signal {
+        interrupted(cx)?;
+    }
+    Ok(Next::Resume)
+}
+
+/// A processor that was never started waits for its INIT; userspace is not to
+/// call in a loop meanwhile.
+fn wait_for_start<V: Vendor>(cx: &mut Cx<'_, V>) -> Result {
+    if userspace::run_page(cx)?.read::<u8, { offset::IMMEDIATE_EXIT }>() != 0 {
+        return interrupted(cx);
+    }
+    let vcpu = cx.vcpu;
+    let woken = vcpu.kick.block(|| !vcpu.shared().mailbox().inbox().is_empty());
+    if woken == Woken::Signal {
+        return interrupted(cx);
+    }
+    mailbox::open(cx)?;
+    Err(EAGAIN)
+}

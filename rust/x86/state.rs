@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The state of an x86 vCPU, for the one thread that holds it.
+
+use crate::{
+    control::{Control, Gprs},
+    cpuid::Cpuid,
+    debug::Debug,
+    inject::Events,
+    userspace::Completion,
+    vendor::{Vendor, X86},
+};
+use kernel::prelude::*;
+use kvm_core::{memory::VcpuMemory, vcpu::Held, vm::Vm};
+use kvm_emulate::{io::Replay, Table};
+use kvm_irqchip::lapic::{ApicBase, LocalApic};
+use kvm_sys::x86::{fpu::GuestFpu, xcr::ExtendedControls};
+use x86_defs::{Cr0, Cr4, Efer, Rflags, SegReg, Segment, TableReg};
+
+/// A held x86 vCPU: what every handler gets.
+pub type Cx<'a, V> = Held<'a, X86<V>>;
+
+/// IA32_PAT after power-on (SDM vol. 3, 11.12.4).
+const PAT_RESET: u64 = 0x0007_0406_0007_0406;
+
+/// Whether a vCPU runs (`KVM_GET_MP_STATE`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Activity {
+    /// It runs.
+    Runnable = 0,
+    /// An application processor before its first INIT.
+    Uninitialized = 1,
+    /// After INIT, waiting for a start-up message.
+    InitReceived = 2,
+    /// In HLT.
+    Halted = 3,
+    /// A start-up message came.
+    SipiReceived = 4,
+}
+
+/// The state.
+pub struct VcpuState<V: Vendor> {
+    /// The control block.
+    pub control: V::Control,
+    /// The general registers; all sixteen are up to date outside of the guest.
+    pub gprs: Gprs,
+    /// What waits for delivery.
+    pub events: Events,
+    /// Whether it runs.
+    pub activity: Activity,
+    /// The local APIC, if the kernel has it.
+    pub apic: Option<LocalApic>,
+    /// IA32_APIC_BASE of a vCPU whose local APIC the VMM has.
+    pub apic_base: u64,
+    /// Debug registers.
+    pub debug: Debug,
+    /// What userspace was asked for and has still to be taken in.
+    pub completion: Completion,
+    /// What it needs to touch guest memory.
+    pub memory: VcpuMemory<X86<V>>,
+    /// The CPUID table.
+    pub cpuid: Cpuid,
+    /// Floating-point and vector registers.
+    pub fpu: GuestFpu,
+    /// XCR0, XSS, PKRU.
+    pub extended: ExtendedControls,
+    /// Page-directory pointers of PAE paging.
+    pub pdptrs: [u64; 4],
+    /// Added to the host's TSC.
+    pub tsc_offset: u64,
+    /// It was in the guest at least once: its CPUID is fixed.
+    pub has_run: bool,
+    /// Accesses of an instruction that is being emulated.
+    pub replay: Replay,
+}
+
+impl<V: Vendor> VcpuState<V> {
+    /// The state of a new vCPU, as after power-on.
+    pub(crate) fn new<'a>(
+        vm: &'a Vm<X86<V>>,
+        _id: u32,
+        index: u32,
+    ) -> impl Init<Self, Error> + use<'a, V> {
+        let state = try_init!(Self {
+            control: V::new_control(vm)?,
+            gprs: [0; 16],
+            events: Events::default(),
+            activity: if index == 0 { Activity::Runnable } else { Activity::Uninitialized },
+            apic: None,
+            apic_base: ApicBase::reset(index == 0).raw(),
+            debug: Debug::new(),
+            completion: Completion::None,
+            memory: vm.memory().vcpu(index)?,
+            cpuid: Cpuid::empty()?,
+            fpu: GuestFpu::new()?,
+            extended: ExtendedControls::new(),
+            pdptrs: [0; 4],
+            tsc_offset: 0,
+            has_run: false,
+            replay: Replay::new(),
+        }? Error);
+        state.chain(|state| {
+            state.reset(false);
+            Ok(())
+        })
+    }
+
+    /// Sets the registers as after power-on or INIT (SDM vol. 3, table 10-1).
+    pub fn reset(&mut self, by_init: bool) {
+        self.set_cr4(Cr4::empty());
+        let control = &mut self.control;
+        self.gprs = [0; 16];
+        // RDX: family 6, as every 64-bit processor may say.
+        self.gprs[2] = 0x600;
+        control.set_efer(Efer::empty());
+        control.set_rflags(Rflags::FIXED);
+        let old = control.cr0();
+        let kept = if by_init { old & (Cr0::CD | Cr0::NW) } else { Cr0::CD | Cr0::NW };
+        control.set_cr0(Cr0::ET | kept);
+        control.set_cr2(0);
+        control.set_cr3(0);
+        for reg in SegReg::USER {
+            control.set_segment(reg, &Segment::real(0, 0));
+        }
+        let mut code = Segment::real(0xf000, 0);
+        code.base = 0xffff_0000;
+        code.typ = 0xb;
+        control.set_segment(SegReg::Cs, &code);
+        let mut system = Segment::real(0, 0);
+        system.s = false;
+        system.typ = 2;
+        control.set_segment(SegReg::Ldtr, &system);
+        system.typ = 0xb;
+        control.set_segment(SegReg::Tr, &system);
+        control.set_cpl(0);
+        let table = TableReg { base: 0, limit: 0xffff };
+        control.set_table(Table::Gdt, table);
+        control.set_table(Table::Idt, table);
+        control.set_rip(0xfff0);
+        if !by_init {
+            control.set_pat(PAT_RESET);
+        }
+        control.set_shadow(kvm_emulate::Shadow::None);
+        control.set_nmi_blocked(false);
+        control.clear_injection();
+        control.flush_tlb();
+        self.events = Events { check: true, ..Events::default() };
+        self.debug.reset(control);
+    }
+
+    /// The guest's PKRU.
+    pub fn pkru(&self) -> u32 {
+        self.extended.pkru()
+    }
+
+    /// Bits of the guest's physical addresses.
+    pub fn physical_bits(&self) -> u32 {
+        u32::from(self.cpuid.features.phys_bits).min(52)
+    }
+
+    /// Whether the guest may set these bits of CR4.
+    pub(crate) fn allows_cr4(&self, cr4: u64) -> bool {
+        cr4 & self.cpuid.features.cr4_reserved == 0
+    }
+
+    /// Sets CR4 and what follows it.
+    pub(crate) fn set_cr4(&mut self, cr4: Cr4) {
+        self.control.set_cr4(cr4);
+        self.extended.set_cr4(cr4.contains(Cr4::OSXSAVE), cr4.contains(Cr4::PKE));
+    }
+
+    /// The CPUID table is another one: what follows from it.
+    pub(crate) fn cpuid_changed(&mut self) {
+        self.events.check = true;
+    }
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Exits to userspace through `kvm_run`, and what is done with the answer.
+
+use crate::{
+    control::Control, emulate, interrupts, outcome::Next, state::Cx, vendor::Vendor,
+};
+use kernel::prelude::*;
+use kvm_sys::shared_page::SharedPage;
+use kvm_uapi::run::{self, offset, reason};
+use x86_defs::Rflags;
+use zerocopy::{Immutable, IntoBytes};
+
+/// What has to be taken in when `KVM_RUN` is called again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// Nothing.
+    None,
+    /// IN of so many bytes to RAX; then RIP is `next`, unless userspace changed it.
+    PortIn {
+        /// 1, 2 or 4.
+        size: u8,
+        /// RIP of the instruction.
+        rip: u64,
+        /// RIP afterwards.
+        next: u64,
+    },
+    /// OUT; then RIP is `next`, unless userspace changed it.
+    PortOut {
+        /// RIP of the instruction.
+        rip: u64,
+        /// RIP afterwards.
+        next: u64,
+    },
+    /// A fragment of an emulated instruction's accesses.
+    Fragment,
+}
+
+/// Byte offset of the data of port accesses in the vCPU's mapping: its second
+/// page.
+const PORT_DATA: u64 = 0x1000;
+
+/// `kvm_run`.
+pub(crate) fn run_page<'a, V: Vendor>(cx: &Cx<'a, V>) -> Result<&'a SharedPage> {
+    cx.vcpu.page(0).ok_or(EFAULT)
+}
+
+fn port_page<'a, V: Vendor>(cx: &Cx<'a, V>) -> Result<&'a SharedPage> {
+    cx.vcpu.page(1).ok_or(EFAULT)
+}
+
+/// Returns to userspace with a reason that has nothing more to say.
+///
+/// # Errors
+///
+/// None in practice: every vCPU has its page.
+pub fn exit<V: Vendor>(cx: &Cx<'_, V>, reason: u32) -> Result<Next> {
+    run_page(cx)?.write::<u32, { offset::EXIT_REASON }>(reason);
+    Ok(Next::ToUser)
+}
+
+/// Returns to userspace with a reason and what it says.
+///
+/// # Errors
+///
+/// As [`exit`].
+pub fn exit_with<V: Vendor, T: IntoBytes + Immutable>(
+    cx: &Cx<'_, V>,
+    reason: u32,
+    payload: T,
+) -> Result<Next> {
+    run_page(cx)?.write::<T, { offset::EXIT }>(payload);
+    exit(cx, reason)
+}
+
+/// Hands a port access of one element to userspace.
+pub(crate) fn port_io<V: Vendor>(
+    cx: &mut Cx<'_, V>,
+    port: u16,
+    size: u8,
+    out: Option<u32>,
+    completion: Completion,
+) -> Result<Next> {
+    let direction = if out.is_some() { run::KVM_EXIT_IO_OUT } else { run::KVM_EXIT_IO_IN };
+    port_page(cx)?.write::<u32, 0>(out.unwrap_or(0));
+    cx.state.completion = completion;
+    let io = run::Io { direction, size, port, count: 1, data_offset: PORT_DATA };
+    exit_with(cx, reason::KVM_EXIT_IO, io)
+}
+
+/// Hands a memory access outside of the slots to userspace.
+pub(crate) fn mmio<V: Vendor>(
+    cx: &mut Cx<'_, V>,
+    address: u64,
+    length: u8,
+    write: Option<u64>,
+) -> Result<Next> {
+    cx.state.completion = Completion::Fragment;
+    let mmio = run::Mmio {
+        phys_addr: address,
+        data: write.unwrap_or(0).to_le_bytes(),
+        len: length.into(),
+        is_write: write.is_some().into(),
+        pad: [0; 3],
+    };
+    exit_with(cx, reason::KVM_EXIT_MMIO, mmio)
+}
+
+/// Reports something that can't be handled.
+pub fn internal_error<V: Vendor>(cx: &Cx<'_, V>, suberror: u32, values: &[u64]) -> Result<Next> {
+    let mut error = run::InternalError { suberror, ndata: 0, data: [0; 16] };
+    for (slot, value) in error.data.iter_mut().zip(values) {
+        *slot = *value;
+        error.ndata = error.ndata.wrapping_add(1);
+    }
+    exit_with(cx, reason::KVM_EXIT_INTERNAL_ERROR, error)
+}
+
+/// Takes in what userspace answered to the last exit, which may finish an
+/// instruction.
+///
+/// # Errors
+///
+/// Those of the emulator.
+pub(crate) fn complete<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
+    match core::mem::replace(&mut cx.state.completion, Completion::None) {
+        Completion::None => {}
+        Completion::PortIn { size, rip, next } => {
+            let data = port_page(cx)?.read::<u32, 0>();
+            if cx.state.control.rip() == rip {
+                emulate::set_accumulator(&mut cx.state.gprs, size, data);
+                emulate::advance(cx, next);
+            }
+        }
+        Completion::PortOut { rip, next } if cx.state.control.rip() == rip => {
+            emulate::advance(cx, next);
+        }
+        Completion::PortOut { .. } => {}
+        Completion::Fragment => return emulate::complete_fragment(cx),
+    }
+    Ok(Next::Resume)
+}
+
+/// The data of the fragment that userspace was asked for.
+pub(crate) fn fragment_data<V: Vendor>(cx: &Cx<'_, V>, is_port: bool) -> Result<u64> {
+    if is_port {
+        return Ok(port_page(cx)?.read::<u32, 0>().into());
+    }
+    let mmio: run::Mmio = run_page(cx)?.read::<_, { offset::EXIT }>();
+    Ok(u64::from_le_bytes(mmio.data))
+}
+
+/// Takes in what userspace may set before each run.
+pub(crate) fn accept<V: Vendor>(cx: &mut Cx<'_, V>) -> Result {
+    if cx.state.apic.is_none() {
+        let run = run_page(cx)?;
+        let cr8 = run.read::<u64, { offset::CR8 }>();
+        if cr8 > 15 {
+            return Err(EINVAL);
+        }
+        cx.state.control.set_cr8(cr8 as u8, None);
+        if run.read::<u8, { offset::REQUEST_INTERRUPT_WINDOW }>() != 0 {
+            cx.state.events.check = true;
+        }
+    }
+    Ok(())
+}
+
+/// Fills in what every return to userspace says.
+pub(crate) fn publish<V: Vendor>(cx: &Cx<'_, V>) -> Result {
+    let run = run_page(cx)?;
+    let control = &cx.state.control;
+    let is_open = control.rflags().contains(Rflags::IF);
+    run.write::<u8, { offset::IF_FLAG }>(is_open.into());
+    run.write::<u64, { offset::CR8 }>(crate::regs::cr8(cx.state).into());
+    run.write::<u64, { offset::APIC_BASE }>(crate::regs::apic_base(cx.state));
+    let ready = cx.state.apic.is_some() || interrupts::ready_for_injection(cx);
+    run.write::<u8, { offset::READY_FOR_INTERRUPT_INJECTION }>(ready.into());
+    run.write::<u16, { offset::FLAGS }>(0);
+    Ok(())
+}

@@ -1,0 +1,656 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A vCPU's control block, and how the processor is told of changes.
+//!
+//! Every setter that touches a field which the processor may keep between runs
+//! clears the field's clean bit (APM vol. 2, 15.15).
+
+use crate::{
+    cpu,
+    global::{self, Global},
+    setup::Svm,
+};
+use kernel::prelude::*;
+use kvm_core::vm::Vm;
+use kvm_emulate::{Shadow, Table};
+use kvm_sys::{guest_mode, hw_pages::HwPages, irq::IrqOff};
+use kvm_x86::{
+    control::{Control, Gprs},
+    inject::Injected,
+    vendor::X86,
+};
+use svm_arch::{
+    caps::SvmFeatures,
+    event::{Event, Kind},
+    exit::Exit,
+    intercept::{msrpm_position, Intercept, Intercepts},
+    vmcb::{self, Clean, VirtualInterrupts, Vmcb},
+};
+use svm_hw::{GlobalInterrupts, VmcbPage};
+use x86_defs::{Cr0, Cr4, Efer, Rflags, SegReg, Segment, TableReg};
+
+/// Where NMIs stand (APM vol. 2, 15.20 knows no blocking by itself).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NmiState {
+    /// They can be taken.
+    Open,
+    /// The guest handles one; its IRET exits.
+    Blocked,
+    /// IRET exited and is about to be executed at this address.
+    Returning(u64),
+}
+
+/// The control block and what software keeps beside it.
+pub(crate) struct SvmControl {
+    global: &'static Global,
+    vmcb: VmcbPage,
+    /// The MSR permission map; nobody but the processor reads it.
+    msrpm: HwPages<2>,
+    /// Which address space identifier of which CPU the block has.
+    asid: cpu::AsidOwner,
+    flush: bool,
+    /// CR0 and CR4 as the guest would see them.
+    cr0: Cr0,
+    cr4: Cr4,
+    efer: Efer,
+    pub(crate) nmi: NmiState,
+    /// Single-stepping to an NMI window, on top of the guest's own RFLAGS.
+    pub(crate) stepping: Option<Rflags>,
+    /// A software event on its way: RIP and length of the instruction.
+    soft: Option<Soft>,
+}
+
+/// An instruction whose event was injected.
+#[derive(Clone, Copy)]
+struct Soft {
+    rip: u64,
+    length: u8,
+}
+
+/// Exit codes that always exit; others are added as they are needed.
+const ALWAYS: [u8; 30] = [
+    0x60, // INTR
+    0x61, // NMI
+    0x62, // SMI
+    0x63, // INIT
+    0x65, // CR0, other than TS and MP
+    0x6f, // RDPMC
+    0x72, // CPUID
+    0x73, // RSM
+    0x76, // INVD
+    0x78, // HLT
+    0x7a, // INVLPGA
+    0x7b, // IN, OUT
+    0x7c, // RDMSR, WRMSR
+    0x7d, // task switch
+    0x7e, // FERR
+    0x7f, // shutdown
+    0x80, // VMRUN
+    0x81, // VMMCALL
+    0x82, // VMLOAD
+    0x83, // VMSAVE
+    0x84, // STGI
+    0x85, // CLGI
+    0x86, // SKINIT
+    0x89, // WBINVD
+    0x8a, // MONITOR
+    0x8b, // MWAIT
+    0x8c, // MWAIT, armed
+    0x8d, // XSETBV
+    0x8e, // RDPRU
+    0x77, // PAUSE
+];
+
+/// Exceptions that always exit: a guest could keep the processor busy with #DB
+/// and #AC for ever, and #MC is the host's.
+const EXCEPTIONS: [u8; 4] = [1, 6, 17, 18];
+
+/// MSRs that the guest reads and writes without an exit: VMLOAD and VMSAVE, or
+/// VMRUN itself, keep them apart from the host's.
+const PASSED: [u32; 10] = [
+    0xc000_0081, // STAR
+    0xc000_0082, // LSTAR
+    0xc000_0083, // CSTAR
+    0xc000_0084, // SFMASK
+    0xc000_0100, // FS.base
+    0xc000_0101, // GS.base
+    0xc000_0102, // KernelGSBase
+    0x174,       // SYSENTER_CS
+    0x175,       // SYSENTER_ESP
+    0x176,       // SYSENTER_EIP
+];
+
+impl SvmControl {
+    /// The block of a new vCPU of `vm`.
+    pub(crate) fn new(vm: &Vm<X86<Svm>>) -> Result<Self> {
+        let global = global::get()?;
+        let mut control = Self {
+            global,
+            vmcb: VmcbPage::new()?,
+            msrpm: HwPages::new()?,
+            asid: cpu::AsidOwner::new(),
+            flush: true,
+            cr0: Cr0::empty(),
+            cr4: Cr4::empty(),
+            efer: Efer::empty(),
+            nmi: NmiState::Open,
+            stepping: None,
+            soft: None,
+        };
+        control.msrpm.bytes().fill(0xff);
+        for msr in PASSED {
+            control.pass_msr(msr);
+        }
+        let msrpm = control.msrpm.physical();
+        let vmcb = &mut *control.vmcb;
+        let mut intercepts = Intercepts::default();
+        for code in ALWAYS {
+            if let Some(intercept) = Intercept::by_code(code) {
+                intercepts.set(intercept, true);
+            }
+        }
+        for vector in EXCEPTIONS {
+            intercepts.set(Intercept::exception(vector), true);
+        }
+        for number in 0..8 {
+            intercepts.set(Intercept::read_dr(number), true);
+            intercepts.set(Intercept::write_dr(number), true);
+        }
+        intercepts.set(Intercept::write_cr(4), true);
+        vmcb.control.intercepts = intercepts.0;
+        vmcb.control.iopm_base = global.iopm.physical();
+        vmcb.control.msrpm_base = msrpm;
+        vmcb.control.virtual_interrupts = VirtualInterrupts::MASKING.bits();
+        vmcb.control.nested_control = 1;
+        vmcb.control.nested_cr3 = vm.memory().root();
+        if global.caps.features.contains(SvmFeatures::PAUSE_FILTER) {
+            vmcb.control.pause_filter_count = 3000;
+            if global.caps.features.contains(SvmFeatures::PAUSE_THRESHOLD) {
+                vmcb.control.pause_filter_threshold = 128;
+            }
+        }
+        Ok(control)
+    }
+
+    fn pass_msr(&mut self, msr: u32) {
+        if let Some((byte, bit)) = msrpm_position(msr) {
+            if let Some(byte) = self.msrpm.bytes().get_mut(byte) {
+                *byte &= !(0b11u8.wrapping_shl(bit.into()));
+            }
+        }
+    }
+
+    /// The block.
+    pub(crate) fn vmcb(&self) -> &Vmcb {
+        &self.vmcb
+    }
+
+    /// Why the guest stopped.
+    pub(crate) fn exit(&self) -> Exit {
+        Exit::from_code(self.vmcb.control.exit_code)
+    }
+
+    /// Turns an intercept on or off.
+    pub(crate) fn intercept(&mut self, intercept: Intercept, on: bool) {
+        let mut intercepts = Intercepts(self.vmcb.control.intercepts);
+        if intercepts.contains(intercept) != on {
+            intercepts.set(intercept, on);
+            self.vmcb.control.intercepts = intercepts.0;
+            self.changed(Clean::INTERCEPTS);
+        }
+    }
+
+    /// The processor has to load these fields again.
+    fn changed(&mut self, fields: Clean) {
+        self.vmcb.control.clean &= !fields.bits();
+    }
+
+    fn segment_ref(&self, reg: SegReg) -> &vmcb::Segment {
+        let save = &self.vmcb.save;
+        match reg {
+            SegReg::Es => &save.es,
+            SegReg::Cs => &save.cs,
+            SegReg::Ss => &save.ss,
+            SegReg::Ds => &save.ds,
+            SegReg::Fs => &save.fs,
+            SegReg::Gs => &save.gs,
+            SegReg::Ldtr => &save.ldtr,
+            SegReg::Tr => &save.tr,
+        }
+    }
+
+    fn segment_mut(&mut self, reg: SegReg) -> &mut vmcb::Segment {
+        let save = &mut self.vmcb.save;
+        match reg {
+            SegReg::Es => &mut save.es,
+            SegReg::Cs => &mut save.cs,
+            SegReg::Ss => &mut save.ss,
+            SegReg::Ds => &mut save.ds,
+            SegReg::Fs => &mut save.fs,
+            SegReg::Gs => &mut save.gs,
+            SegReg::Ldtr => &mut save.ldtr,
+            SegReg::Tr => &mut save.tr,
+        }
+    }
+
+    fn set_virtual(&mut self, bits: VirtualInterrupts, on: bool) {
+        let old = self.vmcb.control.virtual_interrupts;
+        let new = if on { old | bits.bits() } else { old & !bits.bits() };
+        if new != old {
+            self.vmcb.control.virtual_interrupts = new;
+            self.changed(Clean::VIRTUAL_INTERRUPTS);
+        }
+    }
+
+    /// Ends single-stepping to an NMI window.
+    pub(crate) fn stop_stepping(&mut self) {
+        if let Some(rflags) = self.stepping.take() {
+            let now = Rflags::from_bits_retain(self.vmcb.save.rflags);
+            let ours = (Rflags::TF | Rflags::RF) & !rflags;
+            self.vmcb.save.rflags = (now & !ours).bits();
+        }
+    }
+
+    /// Address space identifier and flushes of this entry.
+    #[inline]
+    fn prepare_tlb(&mut self, cpu: &cpu::CpuState, off: &IrqOff) {
+        let asid = self.asid.on_this_cpu(self.global, cpu, off.pinned(), self.flush);
+        self.flush = false;
+        if asid.number != self.vmcb.control.asid {
+            self.vmcb.control.asid = asid.number;
+            self.changed(Clean::ASID);
+        }
+        if asid.is_new_cpu {
+            // The processor keeps nothing of this block.
+            self.vmcb.control.clean = 0;
+        }
+        self.vmcb.control.tlb_control = asid.flush as u8;
+    }
+}
+
+impl Control for SvmControl {
+    #[inline]
+    fn rip(&self) -> u64 {
+        self.vmcb.save.rip
+    }
+
+    #[inline]
+    fn set_rip(&mut self, rip: u64) {
+        self.vmcb.save.rip = rip;
+    }
+
+    #[inline]
+    fn rflags(&self) -> Rflags {
+        let now = Rflags::from_bits_retain(self.vmcb.save.rflags);
+        match self.stepping {
+            // What we set to step isn't the guest's.
+            Some(own) => now & !((Rflags::TF | Rflags::RF) & !own),
+            None => now,
+        }
+    }
+
+    #[inline]
+    fn set_rflags(&mut self, rflags: Rflags) {
+        if self.stepping.is_some() {
+            self.stepping = Some(rflags);
+            self.vmcb.save.rflags = (rflags | Rflags::TF | Rflags::RF).bits();
+        } else {
+            self.vmcb.save.rflags = (rflags | Rflags::FIXED).bits();
+        }
+    }
+
+    fn segment(&self, reg: SegReg) -> Segment {
+        let from = self.segment_ref(reg);
+        let mut segment = Segment {
+            base: from.base,
+            limit: from.limit,
+            selector: from.selector,
+            ..Segment::default()
+        };
+        segment.set_svm_attrib(from.attributes);
+        match reg {
+            // The privilege level counts, wherever SS came from.
+            SegReg::Ss => segment.dpl = self.vmcb.save.cpl,
+            // A task register is always in use; some processors forget its bit.
+            SegReg::Tr => segment.typ |= 2,
+            _ => {}
+        }
+        segment
+    }
+
+    fn set_segment(&mut self, reg: SegReg, segment: &Segment) {
+        *self.segment_mut(reg) = vmcb::Segment {
+            selector: segment.selector,
+            attributes: segment.svm_attrib(),
+            limit: segment.limit,
+            base: segment.base,
+        };
+        if reg == SegReg::Ss {
+            self.vmcb.save.cpl = segment.dpl;
+        }
+        self.changed(Clean::SEGMENTS);
+    }
+
+    fn table(&self, table: Table) -> TableReg {
+        let from = match table {
+            Table::Gdt => &self.vmcb.save.gdtr,
+            Table::Idt => &self.vmcb.save.idtr,
+        };
+        TableReg { base: from.base, limit: from.limit as u16 }
+    }
+
+    fn set_table(&mut self, table: Table, value: TableReg) {
+        let to = match table {
+            Table::Gdt => &mut self.vmcb.save.gdtr,
+            Table::Idt => &mut self.vmcb.save.idtr,
+        };
+        to.base = value.base;
+        to.limit = value.limit.into();
+        self.changed(Clean::DESCRIPTOR_TABLES);
+    }
+
+    #[inline]
+    fn cpl(&self) -> u8 {
+        self.vmcb.save.cpl
+    }
+
+    fn set_cpl(&mut self, cpl: u8) {
+        self.vmcb.save.cpl = cpl;
+        self.changed(Clean::SEGMENTS);
+    }
+
+    fn cr0(&self) -> Cr0 {
+        if self.hides_cr0() {
+            self.cr0
+        } else {
+            Cr0::from_bits_retain(self.vmcb.save.cr0)
+        }
+    }
+
+    fn set_cr0(&mut self, cr0: Cr0) {
+        self.cr0 = cr0;
+        self.vmcb.save.cr0 = (cr0 & !CACHE_OFF).bits();
+        self.changed(Clean::CONTROL_REGISTERS);
+        let hides = self.hides_cr0();
+        self.intercept(Intercept::read_cr(0), hides);
+        self.intercept(Intercept::write_cr(0), hides);
+    }
+
+    fn cr2(&self) -> u64 {
+        self.vmcb.save.cr2
+    }
+
+    fn set_cr2(&mut self, cr2: u64) {
+        self.vmcb.save.cr2 = cr2;
+        self.changed(Clean::CR2);
+    }
+
+    fn cr3(&self) -> u64 {
+        self.vmcb.save.cr3
+    }
+
+    fn set_cr3(&mut self, cr3: u64) {
+        self.vmcb.save.cr3 = cr3;
+        self.changed(Clean::CONTROL_REGISTERS);
+    }
+
+    fn cr4(&self) -> Cr4 {
+        self.cr4
+    }
+
+    fn set_cr4(&mut self, cr4: Cr4) {
+        self.cr4 = cr4;
+        // Machine checks are the host's, whatever the guest says.
+        let real = cr4 | Cr4::MCE;
+        self.vmcb.save.cr4 = real.bits();
+        self.changed(Clean::CONTROL_REGISTERS);
+        self.intercept(Intercept::read_cr(4), real != cr4);
+    }
+
+    fn efer(&self) -> Efer {
+        self.efer
+    }
+
+    fn set_efer(&mut self, efer: Efer) {
+        self.efer = efer;
+        self.vmcb.save.efer = (efer | Efer::SVME).bits();
+        self.changed(Clean::CONTROL_REGISTERS);
+    }
+
+    fn dr6(&self) -> u64 {
+        self.vmcb.save.dr6
+    }
+
+    fn set_dr6(&mut self, dr6: u64) {
+        if self.vmcb.save.dr6 != dr6 {
+            self.vmcb.save.dr6 = dr6;
+            self.changed(Clean::DEBUG_REGISTERS);
+        }
+    }
+
+    fn set_dr7(&mut self, dr7: u64) {
+        if self.vmcb.save.dr7 != dr7 {
+            self.vmcb.save.dr7 = dr7;
+            self.changed(Clean::DEBUG_REGISTERS);
+        }
+    }
+
+    fn set_pat(&mut self, pat: u64) {
+        self.vmcb.save.pat = pat;
+        self.changed(Clean::NESTED_PAGING);
+    }
+
+    fn msr(&self, index: u32) -> Option<u64> {
+        let save = &self.vmcb.save;
+        Some(match index {
+            0xc000_0081 => save.star,
+            0xc000_0082 => save.lstar,
+            0xc000_0083 => save.cstar,
+            0xc000_0084 => save.sfmask,
+            0xc000_0100 => save.fs.base,
+            0xc000_0101 => save.gs.base,
+            0xc000_0102 => save.kernel_gs_base,
+            0x174 => save.sysenter_cs,
+            0x175 => save.sysenter_esp,
+            0x176 => save.sysenter_eip,
+            0x277 => save.pat,
+            _ => return None,
+        })
+    }
+
+    fn set_msr(&mut self, index: u32, value: u64) -> bool {
+        let save = &mut self.vmcb.save;
+        let slot = match index {
+            0xc000_0081 => &mut save.star,
+            0xc000_0082 => &mut save.lstar,
+            0xc000_0083 => &mut save.cstar,
+            0xc000_0084 => &mut save.sfmask,
+            0xc000_0100 => &mut save.fs.base,
+            0xc000_0101 => &mut save.gs.base,
+            0xc000_0102 => &mut save.kernel_gs_base,
+            0x174 => &mut save.sysenter_cs,
+            0x175 => &mut save.sysenter_esp,
+            0x176 => &mut save.sysenter_eip,
+            0x277 => {
+                self.set_pat(value);
+                return true;
+            }
+            _ => return false,
+        };
+        *slot = value;
+        true
+    }
+
+    fn shadow(&self) -> Shadow {
+        // One bit for both kinds.
+        if self.vmcb.control.interrupt_shadow & 1 != 0 {
+            Shadow::Sti
+        } else {
+            Shadow::None
+        }
+    }
+
+    fn set_shadow(&mut self, shadow: Shadow) {
+        let bit = u64::from(shadow != Shadow::None);
+        self.vmcb.control.interrupt_shadow = self.vmcb.control.interrupt_shadow & !1 | bit;
+    }
+
+    fn inject(&mut self, event: Injected, rip: u64) {
+        self.soft = None;
+        let event = match event {
+            Injected::Interrupt(vector) => Event::new(Kind::Interrupt, vector),
+            Injected::Nmi => Event::new(Kind::Nmi, 2),
+            Injected::Exception { vector, code: Some(code) } => Event::with_error_code(vector, code),
+            Injected::Exception { vector, code: None } => Event::new(Kind::Exception, vector),
+            Injected::Software { vector, is_exception, length } => {
+                // The processor pushes RIP as it is: it has to be past the
+                // instruction, and back again if the delivery is interrupted.
+                self.soft = Some(Soft { rip, length });
+                self.vmcb.save.rip = rip.wrapping_add(length.into());
+                let kind = if is_exception { Kind::Exception } else { Kind::SoftwareInterrupt };
+                Event::new(kind, vector)
+            }
+        };
+        self.vmcb.control.event_injection = event;
+    }
+
+    fn clear_injection(&mut self) {
+        self.vmcb.control.event_injection = Event::NONE;
+    }
+
+    fn interrupted(&mut self) -> Option<Injected> {
+        let soft = self.soft.take();
+        let info = self.vmcb.control.exit_int_info;
+        let (kind, vector) = info.get()?;
+        let event = match kind {
+            Kind::Interrupt => Injected::Interrupt(vector),
+            Kind::Nmi => Injected::Nmi,
+            Kind::SoftwareInterrupt => return self.soft_again(soft, vector, false),
+            // INT3 and INTO.
+            Kind::Exception if vector == 3 || vector == 4 => {
+                return self.soft_again(soft, vector, true)
+            }
+            Kind::Exception => Injected::Exception { vector, code: info.error_code() },
+        };
+        Some(event)
+    }
+
+    fn set_interrupt_window(&mut self, wanted: bool) {
+        // A virtual interrupt that the guest can take as soon as RFLAGS.IF and
+        // its shadow let it: its vector doesn't matter, for it exits.
+        if let Some(window) = Intercept::by_code(0x64) {
+            self.intercept(window, wanted);
+        }
+        self.set_virtual(VirtualInterrupts::IRQ | VirtualInterrupts::IGNORE_TPR, wanted);
+    }
+
+    fn nmi_blocked(&self) -> bool {
+        self.nmi != NmiState::Open
+    }
+
+    fn set_nmi_blocked(&mut self, blocked: bool) {
+        self.nmi = if blocked { NmiState::Blocked } else { NmiState::Open };
+        if let Some(iret) = Intercept::by_code(0x74) {
+            self.intercept(iret, blocked);
+        }
+    }
+
+    fn want_nmi_window(&mut self) {
+        // Blocked: IRET exits. Otherwise a shadow, an event on its way or IRET
+        // itself is in the way for one instruction: step over it.
+        if self.nmi != NmiState::Blocked && self.stepping.is_none() {
+            let own = self.rflags();
+            self.stepping = Some(own);
+            self.vmcb.save.rflags = (own | Rflags::TF | Rflags::RF).bits();
+        }
+    }
+
+    fn cr8(&self) -> u8 {
+        (self.vmcb.control.virtual_interrupts & 0xf) as u8
+    }
+
+    fn set_cr8(&mut self, cr8: u8, exit_below: Option<u8>) {
+        let old = self.vmcb.control.virtual_interrupts;
+        let new = old & !0xff | u64::from(cr8 & 0xf);
+        if old != new {
+            self.vmcb.control.virtual_interrupts = new;
+            self.changed(Clean::VIRTUAL_INTERRUPTS);
+        }
+        self.intercept(Intercept::write_cr(8), exit_below.is_some());
+    }
+
+    fn set_tsc_offset(&mut self, offset: u64) {
+        if self.vmcb.control.tsc_offset != offset {
+            self.vmcb.control.tsc_offset = offset;
+            self.changed(Clean::INTERCEPTS);
+        }
+    }
+
+    fn flush_tlb(&mut self) {
+        self.flush = true;
+    }
+
+    fn set_debug_intercepts(&mut self, breakpoints: bool, registers: bool) {
+        self.intercept(Intercept::exception(3), breakpoints);
+        for number in 0..8 {
+            self.intercept(Intercept::read_dr(number), registers);
+            self.intercept(Intercept::write_dr(number), registers);
+        }
+    }
+
+    fn next_rip(&self) -> Option<u64> {
+        let has_it = self.global.caps.features.contains(SvmFeatures::NRIP_SAVE);
+        let next = self.vmcb.control.next_rip;
+        (has_it && next != 0).then_some(next)
+    }
+
+    fn fetched(&self) -> &[u8] {
+        if !self.global.caps.features.contains(SvmFeatures::DECODE_ASSISTS) {
+            return &[];
+        }
+        let control = &self.vmcb.control;
+        control.instruction.get(..usize::from(control.fetched & 0xf)).unwrap_or(&[])
+    }
+
+    #[inline]
+    fn enter(&mut self, gprs: &mut Gprs, off: &IrqOff) {
+        let cpu = self.global.cpus.this(off.pinned());
+        self.vmcb.save.rax = gprs[RAX];
+        self.vmcb.save.rsp = gprs[RSP];
+        self.prepare_tlb(cpu, off);
+        cpu.host.save(off);
+        {
+            let no_interrupts = GlobalInterrupts::off(off);
+            let vmcb = &mut self.vmcb;
+            guest_mode::in_guest(off, || {
+                svm_hw::enter(&no_interrupts, vmcb, gprs, &cpu.host);
+            });
+        }
+        gprs[RAX] = self.vmcb.save.rax;
+        gprs[RSP] = self.vmcb.save.rsp;
+        self.vmcb.control.event_injection = Event::NONE;
+        self.vmcb.control.clean = Clean::all().bits();
+    }
+}
+
+/// Indices of the registers that the block holds.
+const RAX: usize = 0;
+const RSP: usize = 4;
+
+/// With nested paging a guest that turns its caches off would only slow itself
+/// down: memory is coherent anyway (`KVM_X86_QUIRK_CD_NW_CLEARED`).
+const CACHE_OFF: Cr0 = Cr0::CD.union(Cr0::NW);
+
+impl SvmControl {
+    /// Whether the guest runs with another CR0 than it sees.
+    fn hides_cr0(&self) -> bool {
+        self.cr0.intersects(CACHE_OFF)
+    }
+
+    /// The delivery of a software event was interrupted. If the guest's own
+    /// instruction raised it, RIP still points there, and it will do so again.
+    fn soft_again(&mut self, soft: Option<Soft>, vector: u8, is_exception: bool) -> Option<Injected> {
+        let Soft { rip, length } = soft?;
+        self.vmcb.save.rip = rip;
+        Some(Injected::Software { vector, is_exception, length })
+    }
+}

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0
+//! From an exit code to its handler.
+
+use crate::{
+    control::{NmiState, SvmControl},
+    setup::Svm,
+};
+use kernel::prelude::*;
+use kvm_paging::{addr::Gpa, entry::Access};
+use kvm_uapi::run::{
+    self, reason, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
+};
+use kvm_emulate::Exception;
+use kvm_x86::{
+    control::Control,
+    emulate,
+    exit::{self, port::PortAccess},
+    outcome::Next,
+    state::Cx,
+    userspace,
+};
+use svm_arch::{
+    exit::{Exit, IoAccess, NestedFault},
+    intercept::Intercept,
+};
+use x86_defs::{Dr6, Vector};
+
+/// Does what the exit asks for.
+pub(crate) fn handle(cx: &mut Cx<'_, Svm>) -> Result<Next> {
+    step_over(&mut cx.state.control, &mut cx.state.events.check);
+    let exit = cx.state.control.exit();
+    match exit {
+        // The host took it when interrupts came on.
+        Exit::Interrupt | Exit::Nmi | Exit::Smi => Ok(Next::Resume),
+        Exit::NestedPageFault => nested_page_fault(cx),
+        Exit::Msr => msr(cx),
+        Exit::Cpuid => exit::cpuid::handle(cx),
+        Exit::Hlt => exit::halt::handle(cx),
+        Exit::Io => io(cx),
+        Exit::InterruptWindow => exit::window::handle(cx),
+        Exit::Svm(VMMCALL) => exit::hypercall::handle(cx),
+        Exit::Pause => exit::pause::handle(cx),
+        Exit::Wbinvd | Exit::Invd | Exit::Monitor | Exit::Mwait | Exit::MwaitArmed => {
+            emulate::skip(cx)
+        }
+        Exit::ReadCr(_) | Exit::WriteCr(_) | Exit::WriteCr0Selective => emulate::instruction(cx),
+        Exit::ReadDr(_) | Exit::WriteDr(_) => exit::debug::access(cx),
+        Exit::Xsetbv | Exit::Rdpmc => emulate::instruction(cx),
+        Exit::Iret => {
+            iret(&mut cx.state.control);
+            Ok(Next::Resume)
+        }
+        Exit::Exception(vector) => exception(cx, vector),
+        Exit::TaskSwitch => exit::task_switch::handle(cx, &switch(&cx.state.control)),
+        Exit::Shutdown => userspace::exit(cx, reason::KVM_EXIT_SHUTDOWN),
+        Exit::Svm(_) | Exit::Invlpga | Exit::Rdpru | Exit::Rsm => {
+            cx.state.events.raise(Exception::new(Vector::Ud));
+            Ok(Next::Resume)
+        }
+        Exit::Init => Ok(Next::Resume),
+        Exit::FerrFreeze => Ok(Next::Resume),
+        Exit::Invalid => refused(cx),
+        _ => unexpected(cx),
+    }
+}
+
+/// VMMCALL among the instructions of [`Exit::Svm`].
+const VMMCALL: u8 = 1;
+
+/// The window of an NMI may be open, after one instruction.
+fn step_over(control: &mut SvmControl, check: &mut bool) {
+    if let NmiState::Returning(from) = control.nmi {
+        if control.rip() != from {
+            control.set_nmi_blocked(false);
+            *check = true;
+        }
+    }
+}
+
+/// IRET is about to end an NMI handler: NMIs stay blocked until it is done.
+fn iret(control: &mut SvmControl) {
+    if let Some(iret) = Intercept::by_code(0x74) {
+        control.intercept(iret, false);
+    }
+    control.nmi = NmiState::Returning(control.rip());
+}
+
+fn nested_page_fault(cx: &mut Cx<'_, Svm>) -> Result<Next> {
+    let control = &cx.state.control.vmcb().control;
+    let fault = NestedFault::from_bits_truncate(control.exit_info_1);
+    let gpa = Gpa::new(control.exit_info_2);
+    if fault.contains(NestedFault::RESERVED) {
+        return exit::page_fault::mmio(cx, gpa);
+    }
+    let access = if fault.contains(NestedFault::WRITE) {
+        Access::WRITE
+    } else if fault.contains(NestedFault::FETCH) {
+        Access::EXEC
+    } else {
+        Access::READ
+    };
+    exit::page_fault::handle(cx, gpa, access)
+}
+
+fn msr(cx: &mut Cx<'_, Svm>) -> Result<Next> {
+    if cx.state.control.vmcb().control.exit_info_1 == 0 {
+        exit::msr::read(cx)
+    } else {
+        exit::msr::write(cx)
+    }
+}
+
+fn io(cx: &mut Cx<'_, Svm>) -> Result<Next> {
+    let control = &cx.state.control.vmcb().control;
+    let io = IoAccess(control.exit_info_1 as u32);
+    let access = PortAccess {
+        port: io.port(),
+        size: io.size(),
+        is_in: io.is_in(),
+        is_string: io.is_string(),
+        // APM vol. 2, 15.10.2: the address of the next instruction.
+        next: control.exit_info_2,
+    };
+    exit::port::handle(cx, access)
+}
+
+fn exception(cx: &mut Cx<'_, Svm>, vector: u8) -> Result<Next> {
+    const DB: u8 = Vector::Db as u8;
+    const BP: u8 = Vector::Bp as u8;
+    const UD: u8 = Vector::Ud as u8;
+    const AC: u8 = Vector::Ac as u8;
+    const MC: u8 = Vector::Mc as u8;
+    match vector {
+        DB => debug(cx),
+        BP => exit::debug::breakpoint(cx),
+        UD => exit::undefined::handle(cx),
+        AC => {
+            let code = cx.state.control.vmcb().control.exit_info_1 as u32;
+            cx.state.events.raise(Exception::with_code(Vector::Ac, code));
+            Ok(Next::Resume)
+        }
+        // The host's handler has run.
+        MC => Ok(Next::Resume),
+        _ => unexpected(cx),
+    }
+}
+
+fn debug(cx: &mut Cx<'_, Svm>) -> Result<Next> {
+    let control = &mut cx.state.control;
+    if control.stepping.is_some() {
+        let own = control.rflags();
+        control.stop_stepping();
+        cx.state.events.check = true;
+        // A step that the guest wanted as well goes on below.
+        if !own.contains(x86_defs::Rflags::TF) && !cx.state.debug.is_stepping() {
+            return Ok(Next::Resume);
+        }
+    }
+    let dr6 = Dr6::from_bits_retain(cx.state.control.dr6());
+    exit::debug::handle(cx, dr6)
+}
+
+fn switch(control: &SvmControl) -> exit::task_switch::Switch {
+    const FROM_IRET: u64 = 1 << 36;
+    const FROM_JMP: u64 = 1 << 38;
+    const HAS_ERROR_CODE: u64 = 1 << 44;
+    let block = &control.vmcb().control;
+    let info = block.exit_info_2;
+    exit::task_switch::Switch {
+        selector: block.exit_info_1 as u16,
+        is_iret: info & FROM_IRET != 0,
+        is_jmp: info & FROM_JMP != 0,
+        error_code: (info & HAS_ERROR_CODE != 0).then_some(info as u32),
+    }
+}
+
+/// The processor didn't accept the block.
+fn refused(cx: &mut Cx<'_, Svm>) -> Result<Next> {
+    let failure = run::FailEntry {
+        hardware_entry_failure_reason: cx.state.control.vmcb().control.exit_code,
+        cpu: kernel::cpu::CpuId::current().as_u32(),
+        pad: 0,
+    };
+    userspace::exit_with(cx, reason::KVM_EXIT_FAIL_ENTRY, failure)
+}
+
+fn unexpected(cx: &mut Cx<'_, Svm>) -> Result<Next> {
+    let code = cx.state.control.vmcb().control.exit_code;
+    let cpu = kernel::cpu::CpuId::current().as_u32();
+    userspace::internal_error(
+        cx,
+        KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
+        &[code, cpu.into()],
+    )
+}

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Into a guest and out of it again (APM vol. 2, 15.5 and 15.6).
+ *
+ * VMRUN switches RIP, RSP, RAX, RFLAGS, CS, SS, DS, ES, the control registers and
+ * the descriptor tables. The rest is done here: VMLOAD and VMSAVE for FS, GS, TR,
+ * LDTR and the system-call MSRs, moves for the other general registers.
+ */
+#include <linux/linkage.h>
+#include <asm/asm.h>
+#include <asm/nospec-branch.h>
+
+/* Offsets in the array of general registers, in the encoding's order. */
+#define GPR_RCX	(1 * 8)
+#define GPR_RDX	(2 * 8)
+#define GPR_RBX	(3 * 8)
+#define GPR_RBP	(5 * 8)
+#define GPR_RSI	(6 * 8)
+#define GPR_RDI	(7 * 8)
+#define GPR_R(n)	((n) * 8)
+
+	.section .noinstr.text, "ax"
+
+/*
+ * void kvm_svm_enter(u64 vmcb, u64 *registers, u64 host)
+ *
+ * vmcb: physical address of the guest's control block; registers: its sixteen
+ * general registers, RAX and RSP unused; host: physical address of a page that
+ * VMSAVE filled with the host's state.
+ *
+ * Called with GIF and IF clear; returns the same way. The guest runs with the
+ * host's IF set, so that interrupts for the host get it out.
+ */
+SYM_FUNC_START(kvm_svm_enter)
+	push	%rbp
+	mov	%rsp, %rbp
+	push	%rbx
+	push	%r12
+	push	%r13
+	push	%r14
+	push	%r15
+	/* In the order in which they are needed afterwards, last one first. */
+	push	%rdx
+	push	%rdi
+	push	%rsi
+
+	mov	%rdi, %rax
+1:	vmload	%rax
+2:
+	mov	GPR_RCX(%rsi), %rcx
+	mov	GPR_RDX(%rsi), %rdx
+	mov	GPR_RBX(%rsi), %rbx
+	mov	GPR_RBP(%rsi), %rbp
+	mov	GPR_RDI(%rsi), %rdi
+	mov	GPR_R(8)(%rsi), %r8
+	mov	GPR_R(9)(%rsi), %r9
+	mov	GPR_R(10)(%rsi), %r10
+	mov	GPR_R(11)(%rsi), %r11
+	mov	GPR_R(12)(%rsi), %r12
+	mov	GPR_R(13)(%rsi), %r13
+	mov	GPR_R(14)(%rsi), %r14
+	mov	GPR_R(15)(%rsi), %r15
+	mov	GPR_RSI(%rsi), %rsi
+
+	ALTERNATIVE "", __CLEAR_CPU_BUFFERS, X86_FEATURE_CLEAR_CPU_BUF_VM
+	sti
+3:	vmrun	%rax
+4:	cli
+
+	/* RAX and RSP are the host's, all other general registers the guest's. */
+	pop	%rax
+	mov	%rcx, GPR_RCX(%rax)
+	mov	%rdx, GPR_RDX(%rax)
+	mov	%rbx, GPR_RBX(%rax)
+	mov	%rbp, GPR_RBP(%rax)
+	mov	%rsi, GPR_RSI(%rax)
+	mov	%rdi, GPR_RDI(%rax)
+	mov	%r8, GPR_R(8)(%rax)
+	mov	%r9, GPR_R(9)(%rax)
+	mov	%r10, GPR_R(10)(%rax)
+	mov	%r11, GPR_R(11)(%rax)
+	mov	%r12, GPR_R(12)(%rax)
+	mov	%r13, GPR_R(13)(%rax)
+	mov	%r14, GPR_R(14)(%rax)
+	mov	%r15, GPR_R(15)(%rax)
+
+	pop	%rax
+5:	vmsave	%rax
+6:	pop	%rax
+	/* Brings GS back: no per-CPU variable before this. */
+7:	vmload	%rax
+8:
+	/* The guest must not steer the host's returns. */
+	FILL_RETURN_BUFFER %rax, RSB_CLEAR_LOOPS, X86_FEATURE_RSB_VMEXIT
+	UNTRAIN_RET_VM
+
+	/* Nor its speculation, by values that are still in registers. */
+	xor	%ecx, %ecx
+	xor	%edx, %edx
+	xor	%ebx, %ebx
+	xor	%ebp, %ebp
+	xor	%esi, %esi
+	xor	%edi, %edi
+	xor	%r8d, %r8d
+	xor	%r9d, %r9d
+	xor	%r10d, %r10d
+	xor	%r11d, %r11d
+	xor	%r12d, %r12d
+	xor	%r13d, %r13d
+	xor	%r14d, %r14d
+	xor	%r15d, %r15d
+
+	pop	%r15
+	pop	%r14
+	pop	%r13
+	pop	%r12
+	pop	%rbx
+	pop	%rbp
+	RET
+
+	/*
+	 * A fault is expected only while the machine goes down and SVM was turned
+	 * off under us: then go on to the end, whatever that does.
+	 */
+10:	cmpb	$0, virt_rebooting(%rip)
+	jne	2b
+	ud2
+30:	cmpb	$0, virt_rebooting(%rip)
+	jne	4b
+	ud2
+50:	cmpb	$0, virt_rebooting(%rip)
+	jne	6b
+	ud2
+70:	cmpb	$0, virt_rebooting(%rip)
+	jne	8b
+	ud2
+
+	_ASM_EXTABLE(1b, 10b)
+	_ASM_EXTABLE(3b, 30b)
+	_ASM_EXTABLE(5b, 50b)
+	_ASM_EXTABLE(7b, 70b)
+SYM_FUNC_END(kvm_svm_enter)
+
+/* void kvm_svm_save_host(u64 host): VMSAVE into a page. */
+SYM_FUNC_START(kvm_svm_save_host)
+	mov	%rdi, %rax
+1:	vmsave	%rax
+2:	RET
+3:	cmpb	$0, virt_rebooting(%rip)
+	jne	2b
+	ud2
+	_ASM_EXTABLE(1b, 3b)
+SYM_FUNC_END(kvm_svm_save_host)
+
+/* void kvm_svm_clgi(void), void kvm_svm_stgi(void) */
+SYM_FUNC_START(kvm_svm_clgi)
+1:	clgi
+2:	RET
+3:	cmpb	$0, virt_rebooting(%rip)
+	jne	2b
+	ud2
+	_ASM_EXTABLE(1b, 3b)
+SYM_FUNC_END(kvm_svm_clgi)
+
+SYM_FUNC_START(kvm_svm_stgi)
+1:	stgi
+2:	RET
+3:	cmpb	$0, virt_rebooting(%rip)
+	jne	2b
+	ud2
+	_ASM_EXTABLE(1b, 3b)
+SYM_FUNC_END(kvm_svm_stgi)
