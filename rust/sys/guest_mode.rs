@@ -38,7 +38,7 @@ pub fn handle_work() -> Result {
 #[cfg(CONFIG_X86_64)]
 #[inline]
 pub fn maybe_work_pending() -> bool {
-    crate::task::flags() & crate::bindings::GUEST_MODE_WORK as usize != 0
+    crate::task::flags() & crate::bindings::GUEST_MODE_WORK != 0
 }
 
 /// Whether there seems to be work; it may come and go at any moment.

@@ -92,7 +92,7 @@ mod tests {
         let mut area = [0; FXSAVE_SIZE];
         for (at, byte) in area.iter_mut().enumerate() {
             // 5 is reserved, 416 and up belong to software.
-            *byte = if at == 5 || at >= 416 { 0 } else { (at % 251) as u8 + 1 };
+            *byte = if at == 5 || at >= 416 { 0 } else { ((at % 251) as u8).wrapping_add(1) };
         }
         area
     }
