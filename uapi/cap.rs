@@ -29,6 +29,12 @@ capabilities! {
     KVM_CAP_DESTROY_MEMORY_REGION_WORKS = 21;
     /// Slots may touch each other.
     KVM_CAP_JOIN_MEMORY_REGIONS_WORKS = 30;
+    /// `KVM_GET_DEBUGREGS`, `KVM_SET_DEBUGREGS`.
+    KVM_CAP_DEBUGREGS = 50;
+    /// `KVM_GET_XSAVE`, `KVM_SET_XSAVE`.
+    KVM_CAP_XSAVE = 55;
+    /// `KVM_GET_XCRS`, `KVM_SET_XCRS`.
+    KVM_CAP_XCRS = 56;
     /// Largest number of vCPUs of one VM.
     KVM_CAP_MAX_VCPUS = 66;
     /// Slots may be read-only for the guest.
@@ -42,6 +48,10 @@ capabilities! {
     /// The dirty log is cleared by an ioctl of its own; a mask of what can be
     /// enabled.
     KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 = 168;
+    /// `KVM_GET_XSAVE2`; the size of its area.
+    KVM_CAP_XSAVE2 = 208;
+    /// Attributes of /dev/kvm.
+    KVM_CAP_SYS_ATTRIBUTES = 209;
     /// `KVM_SET_USER_MEMORY_REGION2`.
     KVM_CAP_USER_MEMORY2 = 231;
     /// Guest memory can be mapped in advance.

@@ -29,6 +29,24 @@ pub fn read<T: FromBytes>(address: usize) -> Result<T> {
     Ok(unsafe { value.assume_init() })
 }
 
+/// Fills `bytes`.
+///
+/// # Errors
+///
+/// `EFAULT` if not all of it can be read; what is in `bytes` then is unspecified.
+pub fn read_bytes(address: usize, bytes: &mut [u8]) -> Result {
+    UserSlice::new(UserPtr::from_addr(address), bytes.len()).reader().read_slice(bytes)
+}
+
+/// Copies bytes out.
+///
+/// # Errors
+///
+/// `EFAULT` if not all of it can be written.
+pub fn write_bytes(address: usize, bytes: &[u8]) -> Result {
+    UserSlice::new(UserPtr::from_addr(address), bytes.len()).writer().write_slice(bytes)
+}
+
 /// Copies a structure out.
 ///
 /// # Errors
