@@ -39,6 +39,13 @@ impl Debug {
         control.set_dr7(self.dr7);
     }
 
+    /// DR0 to DR3 if any of them is in use: the guest then runs with them loaded.
+    #[inline]
+    pub(crate) fn active(&self) -> Option<&[u64; 4]> {
+        const ENABLED: u64 = 0xff;
+        (self.dr7 & ENABLED != 0).then_some(&self.addresses)
+    }
+
     /// A debug exception with these bits of DR6 is delivered: general detect is
     /// off for the handler, and the breakpoints of the last one are forgotten
     /// (SDM vol. 3, 17.2.3 and 17.3.1).

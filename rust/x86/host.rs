@@ -25,7 +25,7 @@ pub struct Host {
 }
 
 /// Features that need work outside of `kvm_policy`, and have it.
-const FINISHED: &[F] = &[F::HYPERVISOR, F::CONSTANT_TSC, F::UMIP];
+const FINISHED: &[F] = &[F::HYPERVISOR, F::CONSTANT_TSC, F::UMIP, F::XSAVE, F::PKU];
 
 /// Executes CPUID.
 pub(crate) fn cpuid(leaf: u32, subleaf: u32) -> CpuidRegs {
@@ -43,8 +43,8 @@ pub fn install<V: Vendor>() -> Result<Filled<Host>> {
         finished: FeatureSet::of(FINISHED),
         kernel: FeatureSet::ALL,
         synthesized: FeatureSet::EMPTY,
-        xcr0: 0,
-        xss: 0,
+        xcr0: x86::xcr::supported_xcr0(),
+        xss: x86::xcr::supported_xss(),
         pv: PvFeatures::empty(),
         tdp_levels: 4,
     };

@@ -19,7 +19,8 @@ use kvm_sys::{
     guest_mode,
     irq::{self, IrqOff},
     kick::Woken,
-    x86::fpu::with_loaded,
+    preempt::PreemptOff,
+    x86::{debugreg, fpu::with_loaded, spec_ctrl},
 };
 use kvm_uapi::run::{offset, reason};
 
@@ -76,7 +77,10 @@ fn turn<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
         cx.state.events.triple_fault = false;
         return userspace::exit(cx, reason::KVM_EXIT_SHUTDOWN);
     }
-    if !irq::with_irqs_off(|off| enter(cx, off)) {
+    let on_this_cpu = PreemptOff::new();
+    let entered = irq::with_irqs_off(|off| enter(cx, off));
+    drop(on_this_cpu);
+    if !entered {
         return Ok(Next::Resume);
     }
     after_exit(cx);
@@ -109,13 +113,16 @@ fn enter<V: Vendor>(cx: &mut Cx<'_, V>, off: &mut IrqOff) -> bool {
     state.has_run = true;
     state.fpu.before_entry(off);
     state.extended.before_entry(off);
+    debugreg::before_entry(off, state.debug.active());
     guest_mode::timing_enter(off);
     state.extended.before_entry_pkru(off);
     state.control.enter(&mut state.gprs, off);
     state.extended.after_exit_pkru(off);
+    debugreg::after_exit(off);
     vcpu.kick.leave();
     state.extended.after_exit(off);
     state.fpu.after_exit(off);
+    spec_ctrl::guest_ran(off);
     // The interrupt that got the guest out is the guest's time still.
     off.window();
     guest_mode::timing_exit(off);
@@ -143,9 +150,9 @@ fn block<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
         cx.state.activity = Activity::Runnable;
         return Ok(Next::Resume);
     }
-    let woken = vcpu.kick.block(|| {
-        !vcpu.shared().mailbox().inbox().is_empty() || !vcpu.requests.is_empty()
-    });
+    let woken = vcpu
+        .kick
+        .block(|| !vcpu.shared().mailbox().inbox().is_empty() || !vcpu.requests.is_empty());
     if woken == Woken::Signal {
         interrupted(cx)?;
     }

@@ -13,6 +13,7 @@ use kernel::prelude::*;
 use kvm_core::{memory::VcpuMemory, vcpu::Held, vm::Vm};
 use kvm_emulate::{io::Replay, Table};
 use kvm_irqchip::lapic::{ApicBase, LocalApic};
+use kvm_policy::feature::Feature as F;
 use kvm_sys::x86::{fpu::GuestFpu, xcr::ExtendedControls};
 use x86_defs::{Cr0, Cr4, Efer, Rflags, SegReg, Segment, TableReg};
 
@@ -171,6 +172,8 @@ impl<V: Vendor> VcpuState<V> {
 
     /// The CPUID table is another one: what follows from it.
     pub(crate) fn cpuid_changed(&mut self) {
+        // XSAVES can't be kept from a guest that has XSAVE.
+        self.extended.set_xsaves(self.cpuid.has(F::XSAVE));
         self.events.check = true;
     }
 }
