@@ -4,6 +4,7 @@
 mod debug;
 mod event;
 mod exception;
+mod host;
 mod inject;
 mod io;
 mod irqchip;
@@ -35,6 +36,7 @@ pub(super) const ALL: &[&[Case]] = &[
     msr::CASES,
     exception::CASES,
     state::CASES,
+    host::CASES,
     inject::CASES,
     debug::CASES,
     lapic::CASES,
