@@ -20,6 +20,15 @@ pub enum Mapped {
     Spurious(Level),
 }
 
+impl Mapped {
+    /// The level of the leaf.
+    pub const fn level(self) -> Level {
+        match self {
+            Self::New(level) | Self::Upgraded(level) | Self::Spurious(level) => level,
+        }
+    }
+}
+
 /// Why nothing was mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failed {

@@ -28,8 +28,8 @@ const ZAP_BUDGET: usize = 1 << 17;
 pub enum Look {
     /// Nothing, or less than the access needs.
     Lacking,
-    /// The access is allowed.
-    Allowed,
+    /// The access is allowed, by a mapping of this level.
+    Allowed(Level),
     /// Only write permission is lacking, at this level, and the host has nothing
     /// against it.
     Protected(Level),
@@ -197,7 +197,7 @@ impl<P: Paging> SecondLevel for TwoLevel<P> {
         let found = self.space().find(gfn);
         if let Some(leaf) = self.format.as_leaf(found.entry, found.level) {
             if leaf.access.contains(access) {
-                return Look::Allowed;
+                return Look::Allowed(found.level);
             }
             let has_rest = leaf.access.contains(access.difference(Access::WRITE));
             if has_rest && leaf.may_write {

@@ -11,7 +11,7 @@
 //!
 //! [`MemSlot::mark_dirty`]: super::slots::MemSlot::mark_dirty
 
-use super::{slots::MemSlot, Memory};
+use super::{slots::MemSlot, Memory, Settings};
 use crate::{arch::Arch, mmu::SecondLevel};
 use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::{error::Result, prelude::*, sync::Arc};
@@ -74,7 +74,7 @@ impl<A: Arch> Memory<A> {
     pub(super) fn get_dirty_log(&self, arg: usize) -> Result<u32> {
         let request: DirtyLog = user::read(arg)?;
         let settings = self.changing.lock();
-        let (slot, log) = self.logged(request.slot)?;
+        let (slot, log) = logged(&settings, request.slot)?;
         let copy = if settings.manual_protect {
             let mut copy = KVVec::with_capacity(log.words.len(), GFP_KERNEL_ACCOUNT)?;
             for word in &log.words {
@@ -122,8 +122,8 @@ impl<A: Arch> Memory<A> {
         if first % WORD != 0 {
             return Err(EINVAL);
         }
-        let _settings = self.changing.lock();
-        let (slot, log) = self.logged(request.slot)?;
+        let settings = self.changing.lock();
+        let (slot, log) = logged(&settings, request.slot)?;
         let behind = slot.place.frames.checked_sub(first).ok_or(EINVAL)?;
         if count > behind || count < behind && count % WORD != 0 {
             return Err(EINVAL);
@@ -157,14 +157,6 @@ impl<A: Arch> Memory<A> {
         }
         self.pay(protect.debt);
         result
-    }
-
-    /// The slot that a request names, and its log.
-    fn logged(&self, number: u32) -> Result<(Arc<MemSlot>, Arc<DirtyBitmap>)> {
-        let id = u16::try_from(number).ok().filter(|id| *id < MAX_SLOTS).ok_or(EINVAL)?;
-        let slot = self.slots.read().by_id(id).cloned().ok_or(ENOENT)?;
-        let log = slot.dirty.clone().ok_or(ENOENT)?;
-        Ok((slot, log))
     }
 
     /// Takes write permission from a whole slot.
@@ -211,6 +203,14 @@ impl<A: Arch> Protect<'_, A> {
             left = if done >= 64 { 0 } else { left >> done << done };
         }
     }
+}
+
+/// The slot that a request names, and its log.
+fn logged(settings: &Settings, number: u32) -> Result<(Arc<MemSlot>, Arc<DirtyBitmap>)> {
+    let id = u16::try_from(number).ok().filter(|id| *id < MAX_SLOTS).ok_or(EINVAL)?;
+    let slot = settings.numbers.get(id).cloned().ok_or(ENOENT)?;
+    let log = slot.dirty.clone().ok_or(ENOENT)?;
+    Ok((slot, log))
 }
 
 /// Copies a bitmap out, its bytes in order of pages.

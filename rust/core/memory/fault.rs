@@ -69,12 +69,23 @@ impl<A: Arch> Memory<A> {
     ///
     /// `EFAULT` if the VMM has nothing there; `EINTR` if a signal came first;
     /// `ENOMEM`.
+    #[inline]
     pub fn fault(&self, me: &mut VcpuMemory<A>, gpa: Gpa, access: Access) -> Result<Fault> {
+        self.fault_at(me, gpa, access).map(|(fault, _)| fault)
+    }
+
+    /// As [`Self::fault`], with the size that the frame is mapped in.
+    pub(super) fn fault_at(
+        &self,
+        me: &mut VcpuMemory<A>,
+        gpa: Gpa,
+        access: Access,
+    ) -> Result<(Fault, Level)> {
         let gfn = gpa.gfn();
         let look = self.tables.look(gfn, access);
         match look {
-            Look::Allowed => return Ok(Fault::Spurious),
-            Look::Mmio => return Ok(Fault::Mmio),
+            Look::Allowed(level) => return Ok((Fault::Spurious, level)),
+            Look::Mmio => return Ok((Fault::Mmio, Level::Page4K)),
             Look::Protected(_) | Look::Lacking => {}
         }
         let is_known = me.last.as_ref().is_some_and(|slot| slot.place.contains(gfn));
@@ -84,18 +95,19 @@ impl<A: Arch> Memory<A> {
             if me.last.is_none() {
                 let generation = set.generation;
                 drop(set);
-                return self.fault_without_slot(me, gfn, generation);
+                self.mark_mmio(me, gfn, generation)?;
+                return Ok((Fault::Mmio, Level::Page4K));
             }
         }
         let VcpuMemory { index, spare, last } = me;
-        let Some(slot) = last.as_deref() else { return Ok(Fault::Retry) };
+        let Some(slot) = last.as_deref() else { return Ok((Fault::Retry, Level::Page4K)) };
         let write = access.contains(Access::WRITE);
         if write && slot.read_only {
-            return Ok(Fault::ReadOnly);
+            return Ok((Fault::ReadOnly, Level::Page4K));
         }
         if let Look::Protected(level) = look {
             if self.allow_write(*index, slot, gfn, level) {
-                return Ok(Fault::Mapped);
+                return Ok((Fault::Mapped, level));
             }
         }
         self.fault_in(*index, spare, slot, gfn, write)
@@ -107,14 +119,9 @@ impl<A: Arch> Memory<A> {
     }
 
     /// Marks a frame without memory, so that its next access is recognised.
-    fn fault_without_slot(
-        &self,
-        me: &mut VcpuMemory<A>,
-        gfn: Gfn,
-        generation: u64,
-    ) -> Result<Fault> {
+    fn mark_mmio(&self, me: &mut VcpuMemory<A>, gfn: Gfn, generation: u64) -> Result {
         if gfn.raw() >= self.tables.frames() {
-            return Ok(Fault::Mmio);
+            return Ok(());
         }
         A::Tables::top_up(&mut me.spare)?;
         let section = self.sections.get(me.index).ok_or(EINVAL)?;
@@ -123,7 +130,7 @@ impl<A: Arch> Memory<A> {
             // Only a mark: without it the next access takes this way again.
             let _ = self.tables.mark_mmio(gfn, &mut me.spare);
         }
-        Ok(Fault::Mmio)
+        Ok(())
     }
 
     /// Lets the guest write to a page that only the log protects; whether that was
@@ -150,10 +157,11 @@ impl<A: Arch> Memory<A> {
         slot: &MemSlot,
         gfn: Gfn,
         write: bool,
-    ) -> Result<Fault> {
+    ) -> Result<(Fault, Level)> {
         A::Tables::top_up(spare)?;
         let address = slot.address_of(gfn).ok_or(EFAULT)?;
-        let Some(seen) = self.changes.begin(address.raw()) else { return Ok(Fault::Retry) };
+        const RETRY: (Fault, Level) = (Fault::Retry, Level::Page4K);
+        let Some(seen) = self.changes.begin(address.raw()) else { return Ok(RETRY) };
         let want = match (write, slot.read_only) {
             (true, _) => Want::Write,
             (false, true) => Want::Read,
@@ -164,21 +172,21 @@ impl<A: Arch> Memory<A> {
             Err(Missing::Signal) => return Err(EINTR),
             Err(Missing::Poisoned) => {
                 gup::signal_poisoned(address);
-                return Ok(Fault::Retry);
+                return Ok(RETRY);
             }
             Err(Missing::Fault | Missing::NeedsIo) => return Err(EFAULT),
         };
         let plan = Plan { gfn, slot, address, write, seen };
         match self.map(index, spare, &plan, &page) {
-            Some((leaf, debt)) => {
+            Some((leaf, level, debt)) => {
                 self.pay(debt);
                 if leaf.access.contains(Access::WRITE) {
                     slot.mark_dirty(gfn);
                 }
                 page.mapped(leaf.may_write);
-                Ok(Fault::Mapped)
+                Ok((Fault::Mapped, level))
             }
-            None => Ok(Fault::Retry),
+            None => Ok(RETRY),
         }
     }
 
@@ -189,7 +197,7 @@ impl<A: Arch> Memory<A> {
         spare: &mut <A::Tables as SecondLevel>::Spare,
         plan: &Plan<'_>,
         page: &HostPage,
-    ) -> Option<(Leaf, FlushDebt)> {
+    ) -> Option<(Leaf, Level, FlushDebt)> {
         let level = self.level(plan, page);
         let mut leaf = Leaf {
             pfn: kvm_paging::addr::Pfn::new(page.pfn().raw() & level.frames().wrapping_neg()),
@@ -213,8 +221,8 @@ impl<A: Arch> Memory<A> {
         if plan.slot.is_gone() || !self.changes.is_current(plan.seen, first, end) {
             return None;
         }
-        let (_, debt) = self.tables.map(plan.gfn, level, leaf, spare).ok()?;
-        Some((leaf, debt))
+        let (mapped, debt) = self.tables.map(plan.gfn, level, leaf, spare).ok()?;
+        Some((leaf, mapped.level(), debt))
     }
 
     /// The largest size that guest, slot and host agree on.

@@ -19,9 +19,11 @@ mod changes;
 mod dirty;
 mod fault;
 mod notifier;
+mod prefault;
 mod region;
 mod section;
 mod slots;
+mod sorted;
 
 use crate::{arch::Arch, mmu::SecondLevel};
 use changes::Changes;
@@ -45,7 +47,7 @@ use kvm_uapi::{
     memory::{DIRTY_LOG_INITIALLY_SET, DIRTY_LOG_MANUAL_PROTECT},
 };
 use section::Sections;
-use slots::SlotSet;
+use slots::{Numbers, SlotSet};
 
 pub use access::{Guest, GuestRecord, Kind, Wait};
 pub use fault::{Fault, VcpuMemory};
@@ -60,13 +62,15 @@ pub trait Flush: Send + Sync {
 /// Frames that are worked on in one go: 1 GiB.
 const STEP: u64 = 1 << 18;
 
-/// What userspace chose for the VM.
+/// What userspace chose for the VM, and what only changes of the slots need.
 #[derive(Default)]
 struct Settings {
     /// `KVM_GET_DIRTY_LOG` leaves the log as it is.
     manual_protect: bool,
     /// A new log says that all is dirty.
     initially_set: bool,
+    /// The slots of the present set.
+    numbers: Numbers,
 }
 
 /// The memory of a VM.

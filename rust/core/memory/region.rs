@@ -64,28 +64,31 @@ impl<A: Arch> Memory<A> {
             memory: region.userspace_addr,
         };
         let place = slot::check(request).map_err(errno)?;
-        let settings = self.changing.lock();
-        let old = self.slots.read().by_id(id).cloned();
+        let mut settings = self.changing.lock();
+        let old = settings.numbers.get(id).cloned();
         match (place, old) {
             (None, None) => Err(EINVAL),
-            (None, Some(old)) => self.delete(&old),
-            (Some(place), None) => self.add(&settings, place, flags),
-            (Some(place), Some(old)) => self.alter(&settings, &old, place, flags),
+            (None, Some(old)) => self.delete(&mut settings, &old),
+            (Some(place), None) => self.add(&mut settings, place, flags),
+            (Some(place), Some(old)) => self.alter(&mut settings, &old, place, flags),
         }
     }
 
-    fn add(&self, settings: &Settings, place: Slot, flags: MemFlags) -> Result<u32> {
+    fn add(&self, settings: &mut Settings, place: Slot, flags: MemFlags) -> Result<u32> {
         self.check_place(&place, None)?;
         let dirty = new_log(settings, &place, flags, None)?;
         let slot = MemSlot::new(place, flags.contains(MemFlags::READONLY), dirty);
         let slot = Arc::new(slot, GFP_KERNEL_ACCOUNT)?;
+        settings.numbers.reserve(place.id)?;
         self.publish(None, Some(&slot))?;
         self.forget_marks(&place);
+        settings.numbers.set(place.id, Some(slot));
         Ok(0)
     }
 
-    fn delete(&self, old: &MemSlot) -> Result<u32> {
+    fn delete(&self, settings: &mut Settings, old: &MemSlot) -> Result<u32> {
         self.publish(Some(old), None)?;
+        settings.numbers.set(old.place.id, None);
         self.zap(old.place.first, Gfn::new(old.place.end()), true);
         Ok(0)
     }
@@ -93,7 +96,7 @@ impl<A: Arch> Memory<A> {
     /// A slot that is there gets another place or other flags.
     fn alter(
         &self,
-        settings: &Settings,
+        settings: &mut Settings,
         old: &MemSlot,
         place: Slot,
         flags: MemFlags,
@@ -126,6 +129,7 @@ impl<A: Arch> Memory<A> {
             // Faults bring back large pages.
             self.zap(first, end, true);
         }
+        settings.numbers.set(slot.place.id, Some(slot));
         Ok(0)
     }
 
@@ -143,7 +147,7 @@ impl<A: Arch> Memory<A> {
     /// Puts a changed set in place. On return nobody uses a slot that went, or
     /// takes a frame of one that came for a device's.
     fn publish(&self, gone: Option<&MemSlot>, new: Option<&Arc<MemSlot>>) -> Result {
-        let set = self.slots.read().changed(gone.map(|slot| slot.place.id), new)?;
+        let set = self.slots.read().changed(gone, new)?;
         let generation = set.generation;
         let set = KBox::new(set, GFP_KERNEL_ACCOUNT)?;
         // Waits for readers of the old set.

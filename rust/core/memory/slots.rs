@@ -5,7 +5,10 @@
 //! in one may have been deleted meanwhile; [`MemSlot::is_gone`] tells, and is
 //! asked inside a map section.
 
-use super::dirty::DirtyBitmap;
+use super::{
+    dirty::DirtyBitmap,
+    sorted::{Order, Sorted},
+};
 use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::{error::Result, prelude::*, sync::Arc};
 use kvm_paging::{
@@ -70,39 +73,60 @@ impl MemSlot {
     }
 }
 
+/// By guest frame; no two overlap.
+struct ByFrame;
+
+impl Order for ByFrame {
+    #[inline]
+    fn first(slot: &MemSlot) -> u64 {
+        slot.place.first.raw()
+    }
+
+    #[inline]
+    fn end(slot: &MemSlot) -> u64 {
+        slot.place.end()
+    }
+}
+
+/// By the VMM's address; the same memory may be in several slots.
+struct ByAddress;
+
+impl Order for ByAddress {
+    fn first(slot: &MemSlot) -> u64 {
+        slot.place.memory.raw()
+    }
+
+    fn end(slot: &MemSlot) -> u64 {
+        slot.place.memory.raw().wrapping_add(slot.place.frames << PAGE_SHIFT)
+    }
+}
+
 /// The slots of one address space.
 pub(crate) struct SlotSet {
     /// Counts the changes that led to this set.
     pub(crate) generation: u64,
-    /// By first frame.
-    by_frame: KVVec<Arc<MemSlot>>,
+    by_frame: Sorted<ByFrame>,
+    by_address: Sorted<ByAddress>,
 }
 
 impl SlotSet {
     pub(crate) const fn new() -> Self {
-        Self { generation: 0, by_frame: KVVec::new() }
+        Self { generation: 0, by_frame: Sorted::new(), by_address: Sorted::new() }
     }
 
     /// The slot that holds `gfn`.
+    #[inline]
     pub(crate) fn find(&self, gfn: Gfn) -> Option<&Arc<MemSlot>> {
-        let after = self.by_frame.partition_point(|slot| slot.place.first <= gfn);
-        let slot = self.by_frame.get(after.checked_sub(1)?)?;
-        slot.place.contains(gfn).then_some(slot)
-    }
-
-    /// The slot with a number.
-    pub(crate) fn by_id(&self, id: u16) -> Option<&Arc<MemSlot>> {
-        self.by_frame.iter().find(|slot| slot.place.id == id)
+        self.by_frame.last_before(gfn.raw()).filter(|slot| slot.place.contains(gfn))
     }
 
     /// Whether any slot but `except` has a frame of `place`.
     pub(crate) fn overlaps(&self, place: &Slot, except: Option<u16>) -> bool {
-        let from = self.by_frame.partition_point(|slot| slot.place.end() <= place.first.raw());
-        self.by_frame
-            .iter()
-            .skip(from)
-            .take_while(|slot| slot.place.first.raw() < place.end())
-            .any(|slot| Some(slot.place.id) != except)
+        let mut overlaps = false;
+        self.by_frame.for_each_in(place.first.raw(), place.end(), |slot| {
+            overlaps |= Some(slot.place.id) != except;
+        });
+        overlaps
     }
 
     /// The next set: without slot `gone` and with slot `new`.
@@ -110,29 +134,62 @@ impl SlotSet {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn changed(&self, gone: Option<u16>, new: Option<&Arc<MemSlot>>) -> Result<Self> {
-        let room = self.by_frame.len().saturating_add(1);
-        let mut by_frame = KVVec::with_capacity(room, GFP_KERNEL_ACCOUNT)?;
-        let mut coming = new;
-        for slot in self.by_frame.iter().filter(|slot| Some(slot.place.id) != gone) {
-            if let Some(new) = coming.take_if(|new| new.place.first < slot.place.first) {
-                by_frame.push(new.clone(), GFP_KERNEL_ACCOUNT)?;
-            }
-            by_frame.push(slot.clone(), GFP_KERNEL_ACCOUNT)?;
-        }
-        if let Some(new) = coming {
-            by_frame.push(new.clone(), GFP_KERNEL_ACCOUNT)?;
-        }
-        Ok(Self { generation: self.generation.wrapping_add(1), by_frame })
+    pub(crate) fn changed(
+        &self,
+        gone: Option<&MemSlot>,
+        new: Option<&Arc<MemSlot>>,
+    ) -> Result<Self> {
+        Ok(Self {
+            generation: self.generation.wrapping_add(1),
+            by_frame: self.by_frame.changed(gone, new)?,
+            by_address: self.by_address.changed(gone, new)?,
+        })
     }
 
     /// Calls `f` with each range of frames whose memory overlaps a range of the
     /// VMM's addresses.
     pub(crate) fn for_each_at(&self, first: u64, end: u64, mut f: impl FnMut(Gfn, Gfn)) {
-        for slot in &self.by_frame {
+        self.by_address.for_each_in(first, end, |slot| {
             if let Some((first, end)) = slot.frames_at(first, end) {
                 f(first, end);
             }
+        });
+    }
+}
+
+/// The slots by number. For whoever changes them.
+#[derive(Default)]
+pub(crate) struct Numbers(KVVec<Option<Arc<MemSlot>>>);
+
+impl Numbers {
+    /// The slot with a number.
+    pub(crate) fn get(&self, id: u16) -> Option<&Arc<MemSlot>> {
+        self.0.get(usize::from(id))?.as_ref()
+    }
+
+    /// Makes room for a number, so that [`Self::set`] can't fail.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn reserve(&mut self, id: u16) -> Result {
+        let needed = usize::from(id).saturating_add(1);
+        let missing = needed.saturating_sub(self.0.len());
+        // Grows by half, so that a slot more each time costs little.
+        if self.0.capacity() < needed {
+            let room = missing.max(self.0.len() / 2);
+            self.0.reserve(room, GFP_KERNEL_ACCOUNT)?;
+        }
+        for _ in 0..missing {
+            self.0.push(None, GFP_KERNEL_ACCOUNT)?;
+        }
+        Ok(())
+    }
+
+    /// The slot with a number is `slot` now. Room was reserved.
+    pub(crate) fn set(&mut self, id: u16, slot: Option<Arc<MemSlot>>) {
+        if let Some(place) = self.0.get_mut(usize::from(id)) {
+            *place = slot;
         }
     }
 }
