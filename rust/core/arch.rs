@@ -14,6 +14,7 @@ use kernel::{
     sync::{Arc, ArcBorrow},
 };
 use kvm_sys::kick::Kick;
+use kvm_uapi::vcpu::EnableCap;
 
 /// One processor type's side of KVM, implemented once in each vendor module.
 pub trait Arch: Sized + 'static {
@@ -90,6 +91,15 @@ pub trait Arch: Sized + 'static {
 
     /// A vCPU is in the VM's table now. The VM's creation lock is held.
     fn vcpu_added(_vm: &Vm<Self>, _vcpu: &Vcpu<Self>) {}
+
+    /// Turns a capability of a VM on that the core doesn't know.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for an unknown one, or for arguments that it doesn't allow.
+    fn enable_cap(_vm: ArcBorrow<'_, Vm<Self>>, _wanted: &EnableCap) -> Result<u32> {
+        Err(EINVAL)
+    }
 
     /// An ioctl of a VM that the core doesn't know.
     ///

@@ -30,8 +30,12 @@ use kvm_sys::{
     anon_file::{AnonFile, Opening},
     mmu_notifier::Registration,
     process::AddressSpace,
+    user,
 };
-use kvm_uapi::ioctl::{KVM_CHECK_EXTENSION, KVM_CREATE_VCPU};
+use kvm_uapi::{
+    ioctl::{KVM_CHECK_EXTENSION, KVM_CREATE_VCPU, KVM_ENABLE_CAP},
+    vcpu::EnableCap,
+};
 
 /// A virtual machine.
 #[pin_data]
@@ -144,6 +148,14 @@ impl<A: Arch> Vm<A> {
         }
     }
 
+    /// Turns a capability on (`KVM_ENABLE_CAP`).
+    fn enable_cap(vm: ArcBorrow<'_, Self>, arg: usize) -> Result<u32> {
+        let wanted: EnableCap = user::read(arg)?;
+        vm.memory
+            .enable_cap(wanted.cap, wanted.flags, wanted.args)
+            .unwrap_or_else(|| A::enable_cap(vm, &wanted))
+    }
+
     /// Makes a vCPU and opens a file on it (`KVM_CREATE_VCPU`). Not inlined: its
     /// stack frame is not for other ioctls to carry.
     #[inline(never)]
@@ -181,6 +193,7 @@ impl<A: Arch> AnonFile for Vm<A> {
         match request {
             KVM_CHECK_EXTENSION => Ok(capability::check::<A>(arg)),
             KVM_CREATE_VCPU => Self::create_vcpu(this, arg),
+            KVM_ENABLE_CAP => Self::enable_cap(this, arg),
             _ => match this.memory.ioctl(request, arg) {
                 Some(result) => result,
                 None => match wiring::vm_ioctl(this, request, arg) {

@@ -143,10 +143,7 @@ impl<T: MemoryEvents> Operations<T> {
     /// # Safety
     ///
     /// As [`Self::receiver`].
-    unsafe extern "C" fn release(
-        notifier: *mut own::mmu_notifier,
-        _mm: *mut bindings::mm_struct,
-    ) {
+    unsafe extern "C" fn release(notifier: *mut own::mmu_notifier, _mm: *mut bindings::mm_struct) {
         // SAFETY: By this function's contract.
         unsafe { Self::receiver(notifier) }.release();
     }
