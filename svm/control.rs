@@ -499,7 +499,9 @@ impl Control for SvmControl {
         let event = match event {
             Injected::Interrupt(vector) => Event::new(Kind::Interrupt, vector),
             Injected::Nmi => Event::new(Kind::Nmi, 2),
-            Injected::Exception { vector, code: Some(code) } => Event::with_error_code(vector, code),
+            Injected::Exception { vector, code: Some(code) } => {
+                Event::with_error_code(vector, code)
+            }
             Injected::Exception { vector, code: None } => Event::new(Kind::Exception, vector),
             Injected::Software { vector, is_exception, length } => {
                 // The processor pushes RIP as it is: it has to be past the
@@ -648,7 +650,12 @@ impl SvmControl {
 
     /// The delivery of a software event was interrupted. If the guest's own
     /// instruction raised it, RIP still points there, and it will do so again.
-    fn soft_again(&mut self, soft: Option<Soft>, vector: u8, is_exception: bool) -> Option<Injected> {
+    fn soft_again(
+        &mut self,
+        soft: Option<Soft>,
+        vector: u8,
+        is_exception: bool,
+    ) -> Option<Injected> {
         let Soft { rip, length } = soft?;
         self.vmcb.save.rip = rip;
         Some(Injected::Software { vector, is_exception, length })

@@ -6,11 +6,9 @@ use crate::{
     setup::Svm,
 };
 use kernel::prelude::*;
-use kvm_paging::{addr::Gpa, entry::Access};
-use kvm_uapi::run::{
-    self, reason, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
-};
 use kvm_emulate::Exception;
+use kvm_paging::{addr::Gpa, entry::Access};
+use kvm_uapi::run::{self, reason, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON};
 use kvm_x86::{
     control::Control,
     emulate,
@@ -187,9 +185,5 @@ fn refused(cx: &mut Cx<'_, Svm>) -> Result<Next> {
 fn unexpected(cx: &mut Cx<'_, Svm>) -> Result<Next> {
     let code = cx.state.control.vmcb().control.exit_code;
     let cpu = kernel::cpu::CpuId::current().as_u32();
-    userspace::internal_error(
-        cx,
-        KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
-        &[code, cpu.into()],
-    )
+    userspace::internal_error(cx, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON, &[code, cpu.into()])
 }

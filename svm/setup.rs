@@ -15,8 +15,8 @@ use kvm_x86::{
     state::Cx,
     vendor::{Vendor, X86},
 };
-use svm_hw::HostState;
 use svm_arch::caps::{SvmCaps, CPUID_EXT_ECX_SVM, CPUID_EXT_FEATURES, MSR_VM_CR, VM_CR_SVMDIS};
+use svm_hw::HostState;
 
 /// AMD SVM.
 pub(crate) struct Svm;

@@ -3,13 +3,7 @@
 //! address: control blocks, permission maps, save areas.
 
 use core::ptr::NonNull;
-use kernel::{
-    bindings,
-    error::Result,
-    ffi::c_void,
-    page::PAGE_SIZE,
-    prelude::*,
-};
+use kernel::{bindings, error::Result, ffi::c_void, page::PAGE_SIZE, prelude::*};
 
 /// `PAGES` pages in a row, zero at first, charged to the current memory cgroup.
 ///

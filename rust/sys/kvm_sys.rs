@@ -72,9 +72,9 @@ pub mod module_param;
 pub mod percpu;
 pub mod preempt;
 pub mod process;
+pub mod rcu_cell;
 #[cfg(CONFIG_S390)]
 pub mod s390;
-pub mod rcu_cell;
 pub mod shared_page;
 pub mod srcu_cell;
 pub mod syscore;

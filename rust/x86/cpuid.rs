@@ -154,8 +154,7 @@ pub(crate) fn get_emulated(arg: usize) -> Result<u32> {
 }
 
 fn entry_at(arg: usize, index: usize) -> usize {
-    arg.wrapping_add(size_of::<Cpuid2>())
-        .wrapping_add(index.wrapping_mul(size_of::<CpuidEntry2>()))
+    arg.wrapping_add(size_of::<Cpuid2>()).wrapping_add(index.wrapping_mul(size_of::<CpuidEntry2>()))
 }
 
 /// Writes a table to userspace, as far as there is room.

@@ -6,12 +6,7 @@
 //! interrupted, an exception, an SMI, an NMI, an interrupt, in this order. For
 //! those that have to wait it asks for a window.
 
-use crate::{
-    control::Control,
-    interrupts,
-    state::Cx,
-    vendor::Vendor,
-};
+use crate::{control::Control, interrupts, state::Cx, vendor::Vendor};
 use kvm_emulate::{Exception, Shadow};
 use x86_defs::{Dr6, Rflags, Vector};
 
@@ -95,11 +90,11 @@ impl Events {
 
 /// Whether `second`, raised while `first` is delivered, makes a double fault.
 fn makes_double_fault(first: u8, second: u8) -> bool {
-    match (class(first), class(second)) {
-        (Class::Contributory, Class::Contributory) => true,
-        (Class::PageFault, Class::Contributory | Class::PageFault) => true,
-        _ => false,
-    }
+    matches!(
+        (class(first), class(second)),
+        (Class::Contributory | Class::PageFault, Class::Contributory)
+            | (Class::PageFault, Class::PageFault)
+    )
 }
 
 #[derive(PartialEq, Eq)]

@@ -50,12 +50,7 @@ pub(crate) fn get<V: Vendor>(state: &VcpuState<V>, index: u32) -> Option<u64> {
 /// # Errors
 ///
 /// `EINVAL` for MSRs and values that the vCPU doesn't have.
-pub(crate) fn set<V: Vendor>(
-    cx: &mut Cx<'_, V>,
-    index: u32,
-    value: u64,
-    by_host: bool,
-) -> Result {
+pub(crate) fn set<V: Vendor>(cx: &mut Cx<'_, V>, index: u32, value: u64, by_host: bool) -> Result {
     if cx.state.control.set_msr(index, value) {
         return Ok(());
     }

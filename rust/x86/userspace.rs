@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Exits to userspace through `kvm_run`, and what is done with the answer.
 
-use crate::{
-    control::Control, emulate, interrupts, outcome::Next, state::Cx, vendor::Vendor,
-};
+use crate::{control::Control, emulate, interrupts, outcome::Next, state::Cx, vendor::Vendor};
 use kernel::prelude::*;
 use kvm_sys::shared_page::SharedPage;
 use kvm_uapi::run::{self, offset, reason};

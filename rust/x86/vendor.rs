@@ -141,6 +141,6 @@ impl<V: Vendor> Arch for X86<V> {
     }
 
     fn system_ioctl(request: u32, arg: usize) -> Result<u32> {
-        ioctl::system::ioctl::<V>(request, arg)
+        ioctl::system::ioctl(request, arg)
     }
 }

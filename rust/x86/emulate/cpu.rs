@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A vCPU as the emulator's processor.
 
-use crate::{
-    control::Control, cpuid, hypercall, msr, registers, state::Cx, vendor::Vendor,
-};
+use crate::{control::Control, cpuid, hypercall, msr, registers, state::Cx, vendor::Vendor};
 use kernel::prelude::*;
 use kvm_core::io_bus::Space;
 use kvm_emulate::{
@@ -39,9 +37,11 @@ impl<'c, 'a, V: Vendor> Processor<'c, 'a, V> {
 
     /// Whether the local APIC's registers are at this address.
     pub(super) fn is_apic_page(&self, gpa: Gpa) -> bool {
-        self.cx.state.apic.as_ref().is_some_and(|apic| {
-            apic.has_mmio() && apic.base().address() == gpa.raw() & !0xfff
-        })
+        self.cx
+            .state
+            .apic
+            .as_ref()
+            .is_some_and(|apic| apic.has_mmio() && apic.base().address() == gpa.raw() & !0xfff)
     }
 
     /// Serves an access by a device that the kernel has; `None` if userspace has

@@ -74,7 +74,13 @@ fn to_u64(bytes: &[u8]) -> u64 {
 
 impl<V: Vendor> Processor<'_, '_, V> {
     /// Translates for an access; #PF if the guest's tables forbid it.
-    fn translate(&mut self, linear: u64, write: bool, fetch: bool, system: bool) -> Result<Gpa, Stop> {
+    fn translate(
+        &mut self,
+        linear: u64,
+        write: bool,
+        fetch: bool,
+        system: bool,
+    ) -> Result<Gpa, Stop> {
         let state = &*self.cx.state;
         let user = !system && state.control.cpl() == 3;
         let access = mode::Access {
@@ -124,7 +130,8 @@ impl<V: Vendor> Processor<'_, '_, V> {
         let mut gpa = gpa.raw();
         let mut rest = buf;
         while !rest.is_empty() {
-            let (now, later) = rest.split_at_mut(fragment_len(rest.len()));
+            let len = fragment_len(rest.len());
+            let (now, later) = rest.split_at_mut_checked(len).ok_or(Stop::Unsupported)?;
             let data = self.device(FragmentKind::MmioRead, gpa, now.len(), 0)?;
             now.iter_mut().zip(data.to_le_bytes()).for_each(|(to, from)| *to = from);
             gpa = gpa.wrapping_add(now.len() as u64);
@@ -159,7 +166,8 @@ impl<V: Vendor> Processor<'_, '_, V> {
         let mut gpa = gpa.raw();
         let mut rest = data;
         while !rest.is_empty() {
-            let (now, later) = rest.split_at(fragment_len(rest.len()));
+            let len = fragment_len(rest.len());
+            let (now, later) = rest.split_at_checked(len).ok_or(Stop::Unsupported)?;
             self.device(FragmentKind::MmioWrite, gpa, now.len(), to_u64(now))?;
             gpa = gpa.wrapping_add(now.len() as u64);
             rest = later;

@@ -57,10 +57,7 @@ fn again<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     cx.state.replay.rewind();
     let window = cx.state.control.fetched().len();
     let mut bytes = [0; 15];
-    bytes
-        .iter_mut()
-        .zip(cx.state.control.fetched())
-        .for_each(|(byte, fetched)| *byte = *fetched);
+    bytes.iter_mut().zip(cx.state.control.fetched()).for_each(|(byte, fetched)| *byte = *fetched);
     let mut processor = Processor::new(cx);
     let insn = match fetch(&mut processor, bytes.get(..window.min(15)).unwrap_or(&[])) {
         Ok(insn) => insn,
@@ -122,13 +119,9 @@ fn leave<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     match fragment.kind {
         FragmentKind::MmioRead => userspace::mmio(cx, fragment.addr, len, None),
         FragmentKind::MmioWrite => userspace::mmio(cx, fragment.addr, len, Some(fragment.data)),
-        FragmentKind::PortIn => userspace::port_io(
-            cx,
-            fragment.addr as u16,
-            len,
-            None,
-            userspace::Completion::Fragment,
-        ),
+        FragmentKind::PortIn => {
+            userspace::port_io(cx, fragment.addr as u16, len, None, userspace::Completion::Fragment)
+        }
         FragmentKind::PortOut => userspace::port_io(
             cx,
             fragment.addr as u16,
@@ -176,7 +169,8 @@ fn length<V: Vendor>(cx: &mut Cx<'_, V>) -> core::result::Result<u8, Stop> {
 /// An instruction was executed and RIP is `next`: what else that means.
 pub(crate) fn advance<V: Vendor>(cx: &mut Cx<'_, V>, next: u64) {
     let control = &mut cx.state.control;
-    let is_long = control.segment(x86_defs::SegReg::Cs).l && control.efer().contains(x86_defs::Efer::LMA);
+    let is_long =
+        control.segment(x86_defs::SegReg::Cs).l && control.efer().contains(x86_defs::Efer::LMA);
     control.set_rip(if is_long { next } else { next & 0xffff_ffff });
     let had_shadow = control.shadow() != Shadow::None;
     if had_shadow {
@@ -221,12 +215,8 @@ pub(crate) fn switch_task<V: Vendor>(
             Err(stop) => return stopped(cx, stop),
         }
     }
-    let request = TaskSwitch {
-        selector: switch.selector,
-        source,
-        error_code: switch.error_code,
-        next_rip,
-    };
+    let request =
+        TaskSwitch { selector: switch.selector, source, error_code: switch.error_code, next_rip };
     match task_switch(&mut Processor::new(cx), &request) {
         Ok(completed) => {
             finish(cx, completed);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The x86 ioctls of /dev/kvm.
 
-use crate::{cpuid, vendor::Vendor};
+use crate::cpuid;
 use kernel::prelude::*;
 use kvm_sys::{user, x86::xcr};
 use kvm_uapi::{
@@ -15,7 +15,7 @@ use kvm_uapi::{
 /// Components of XCR0 that guests can have.
 const KVM_X86_XCOMP_GUEST_SUPP: u64 = 0;
 
-pub(crate) fn ioctl<V: Vendor>(request: u32, arg: usize) -> Result<u32> {
+pub(crate) fn ioctl(request: u32, arg: usize) -> Result<u32> {
     match request {
         KVM_GET_SUPPORTED_CPUID => cpuid::get_supported(arg),
         KVM_GET_EMULATED_CPUID => cpuid::get_emulated(arg),
