@@ -7,7 +7,10 @@ use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use nix::errno::Errno;
+use nix::sys::mman::{
+    MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munmap,
+};
 
 /// A mapping. Guests and threads change it at any time: it is only read and written whole values at a
 /// time, never borrowed.
@@ -71,6 +74,52 @@ impl Ram {
     /// Bytes.
     pub(super) fn size(&self) -> usize {
         self.size
+    }
+
+    /// Gives the kernel advice about all of it.
+    pub(super) fn advise(&self, advice: MmapAdvise) -> Result<()> {
+        // SAFETY: no reference into the mapping exists that could see its contents change.
+        unsafe { madvise(self.start.cast(), self.size, advice) }.context("madvise")
+    }
+
+    /// The same with advice that has no name yet.
+    pub(super) fn advise_number(&self, advice: libc::c_int) -> Result<(), Errno> {
+        // SAFETY: as above.
+        let result = unsafe { libc::madvise(self.start.as_ptr().cast(), self.size, advice) };
+        Errno::result(result).map(|_| ())
+    }
+
+    /// Changes what may be done with all of it. Nobody here may do the rest then.
+    pub(super) fn protect(&self, protection: ProtFlags) -> Result<()> {
+        self.protect_part(0, self.size, protection)
+    }
+
+    /// Changes what may be done with a part.
+    pub(super) fn protect_part(
+        &self,
+        offset: usize,
+        size: usize,
+        protection: ProtFlags,
+    ) -> Result<()> {
+        ensure!(offset + size <= self.size, "a part beyond the end");
+        // SAFETY: the part is within the mapping, and nobody holds a reference into it.
+        unsafe { mprotect(self.start.add(offset).cast(), size, protection) }.context("mprotect")
+    }
+
+    /// Unmaps it; nobody may use it until [`Self::map_again`].
+    pub(super) fn unmap(&self) -> Result<()> {
+        // SAFETY: the mapping is this value's own, and nobody holds a reference into it.
+        unsafe { munmap(self.start.cast(), self.size) }.context("munmap")
+    }
+
+    /// Maps zeroed memory to where it was unmapped.
+    pub(super) fn map_again(&self) -> Result<()> {
+        let address = NonZeroUsize::new(self.start.as_ptr() as usize);
+        let size = NonZeroUsize::new(self.size).context("no size")?;
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED_NOREPLACE;
+        // SAFETY: the flags don't let it replace another mapping.
+        unsafe { mmap_anonymous(address, size, READ_WRITE, flags) }.context("mapping again")?;
+        Ok(())
     }
 
     /// The address of a `T` at `offset`.

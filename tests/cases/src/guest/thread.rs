@@ -10,13 +10,18 @@ use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::sys::pthread::{pthread_kill, pthread_self};
 
-use super::deadline::KICK;
+use super::deadline::{self, KICK};
 use super::exit::Exit;
 use super::vcpu::Vcpu;
+
+/// How long a vCPU may stay inside while another thread does its work.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Runs `vcpu` in a thread while `body` runs in this one, and stops it when `body` has ended. Its exits
 /// come through the channel; it is entered again after each.
 pub(super) fn beside<R>(vcpu: &mut Vcpu, body: impl FnOnce(&Exits) -> Result<R>) -> Result<R> {
+    // The body has limits of its own.
+    vcpu.set_limit(LIMIT);
     let stopper = vcpu.stopper();
     let stop = AtomicBool::new(false);
     let (exits, received) = mpsc::channel();
@@ -45,12 +50,15 @@ pub(super) fn beside<R>(vcpu: &mut Vcpu, body: impl FnOnce(&Exits) -> Result<R>)
             pthread_kill(thread, KICK).context("sending a signal")?;
             thread::sleep(Duration::from_millis(1));
         }
-        stopper.set(false);
-        match runner.join() {
-            Ok(ran) => result.and_then(|value| ran.map(|()| value)),
-            Err(_) => bail!("the vCPU's thread came to harm"),
+        match (runner.join(), result) {
+            // Whatever else went wrong comes from that.
+            (Ok(Err(error)), _) => Err(error.context("the vCPU that runs beside")),
+            (Ok(Ok(())), result) => result,
+            (Err(_), _) => bail!("the vCPU's thread came to harm"),
         }
     });
+    stopper.set(false);
+    vcpu.set_limit(deadline::LIMIT);
     result
 }
 
@@ -61,6 +69,11 @@ impl Exits {
     /// The next one; an error if there is none for 10 s.
     pub(super) fn next(&self) -> Result<Exit> {
         self.0.recv_timeout(Duration::from_secs(10)).context("the other vCPU does not come out")
+    }
+
+    /// The next one, if there is one already.
+    pub(super) fn try_next(&self) -> Option<Exit> {
+        self.0.try_recv().ok()
     }
 
     /// Whether none comes for a moment.

@@ -246,7 +246,6 @@ fn start() -> Result<()> {
             "xor ax, ax", "mov ds, ax", "mov word ptr [0x6000], 0x77", "2:", "hlt", "jmp 2b"
         ),
     )?;
-    second.set_limit(std::time::Duration::from_secs(30));
     beside(&mut second, |exits| {
         first.expect_report(0x77)?;
         exits.expect_report(0x1234)

@@ -2,6 +2,7 @@
 //! The cases, one file for each subject. A subject's cases share a boot.
 
 mod debug;
+mod dirty;
 mod event;
 mod exception;
 mod host;
@@ -10,6 +11,7 @@ mod io;
 mod irqchip;
 mod lapic;
 mod memory;
+mod mm;
 mod mmio;
 mod msr;
 mod run;
@@ -42,4 +44,6 @@ pub(super) const ALL: &[&[Case]] = &[
     lapic::CASES,
     irqchip::CASES,
     event::CASES,
+    dirty::CASES,
+    mm::CASES,
 ];
