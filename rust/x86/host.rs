@@ -6,13 +6,16 @@ use kernel::prelude::*;
 use kvm_policy::{
     cpuid::CpuidRegs,
     feature::{Feature as F, FeatureSet},
+    msr::spec_ctrl_valid,
+    msr_file::{arch_capabilities, FeatureMsrs, DE_CFG_LFENCE},
     pv::PvFeatures,
     supported::{HostCaps, Supported},
 };
 use kvm_sys::{
     module_cell::{Filled, ModuleCell},
-    x86,
+    x86::{self, rdmsr},
 };
+use x86_defs::msr;
 
 static HOST: ModuleCell<Host> = ModuleCell::new();
 
@@ -20,8 +23,12 @@ static HOST: ModuleCell<Host> = ModuleCell::new();
 pub struct Host {
     /// CPUID features and what depends on them.
     pub supported: Supported,
-    /// XCR0 of the host.
-    pub xcr0: u64,
+    /// Values of the MSRs that tell features.
+    pub feature_msrs: FeatureMsrs,
+    /// Bits of IA32_SPEC_CTRL that some guest can have.
+    pub spec_ctrl: u64,
+    /// The host's processor has 57-bit linear addresses.
+    pub la57: bool,
 }
 
 /// Features that need work outside of `kvm_policy`, and have it.
@@ -48,8 +55,25 @@ pub fn install<V: Vendor>() -> Result<Filled<Host>> {
         pv: PvFeatures::empty(),
         tdp_levels: 4,
     };
-    HOST.fill(Host { supported: Supported::new(cpuid, &caps), xcr0: caps.xcr0 })
+    let supported = Supported::new(cpuid, &caps);
+    HOST.fill(Host {
+        feature_msrs: feature_msrs::<V>(),
+        spec_ctrl: spec_ctrl_valid(supported.features()),
+        la57: cpuid(7, 0).ecx & F::LA57.mask() != 0,
+        supported,
+    })
 }
+
+/// What the MSRs that tell features say.
+fn feature_msrs<V: Vendor>() -> FeatureMsrs {
+    let ucode_rev = if V::AMD { AMD_UCODE_REV } else { rdmsr(msr::UCODE_REV).unwrap_or(0) };
+    // LFENCE serializes if the host made it so.
+    let de_cfg = if V::AMD { rdmsr(msr::DE_CFG).unwrap_or(0) & DE_CFG_LFENCE } else { 0 };
+    FeatureMsrs { arch_capabilities: arch_capabilities(0, 0), ucode_rev, de_cfg }
+}
+
+/// Microcode revision of AMD guests; only a guest that looks for errata asks.
+const AMD_UCODE_REV: u64 = 0x0100_0065;
 
 /// What was found.
 ///

@@ -5,16 +5,17 @@
 //! - [`probe`]: whether a processor can be used, with the reason if not;
 //!   [`host`]: what it can give to guests.
 //! - [`state`], [`shared`]: a vCPU's state, and the part that everybody reaches;
-//!   [`vm`]: the x86 part of a VM.
+//!   [`vm`]: the x86 part of a VM; [`settings`]: what userspace chose for it.
 //! - `run`: `KVM_RUN`, the loop; `mailbox`: what others left; [`inject`]: events on
 //!   their way into the guest; `interrupts`: where they come from.
 //! - [`exit`]: one file for each exit that both vendors have; [`userspace`]: exits
 //!   through `kvm_run`; [`outcome`]: what follows.
 //! - [`emulate`]: the instruction emulator at work.
-//! - `registers`, `regs`, `msr`, `cpuid`, [`debug`], `tsc`, `apic`, `hypercall`: parts
+//! - `registers`, `regs`, `msr`, `cpuid`, [`debug`], [`tsc`], `apic`, `hypercall`: parts
 //!   of a processor.
 //! - `capability`: what a VM can do; `ioctl`: which function answers which request.
 //! - [`wiring`]: interrupt routes, in-kernel devices, counters.
+//! - `params`: module parameters; `report`: messages in bounded number.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -33,14 +34,20 @@ mod ioctl;
 mod mailbox;
 mod msr;
 pub mod outcome;
+mod params;
 pub mod probe;
 pub mod registers;
 mod regs;
+mod report;
 mod run;
+pub mod settings;
 pub mod shared;
 pub mod state;
-mod tsc;
+pub mod tsc;
 pub mod userspace;
 pub mod vendor;
 pub mod vm;
 pub mod wiring;
+
+// What `pr_info!` and its like put in front; `module!` defines it in a module's root.
+const __LOG_PREFIX: &[u8] = b"kvm\0";

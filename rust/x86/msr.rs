@@ -1,26 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Model-specific registers of a vCPU.
+//! Model-specific registers of a vCPU: from a number to its owner.
+//!
+//! [`kvm_policy::msr`] knows which ones there are, who owns each, and who may do
+//! what; here the owners are asked.
 
 use crate::{
+    apic,
     control::Control,
-    regs,
+    host, params, registers,
+    report::Limit,
+    settings::Quirk,
     state::{Cx, VcpuState},
     tsc,
     vendor::Vendor,
 };
-use kernel::prelude::*;
-use x86_defs::{Cr0, Efer};
-
-/// IA32_TSC.
-const TSC: u32 = 0x10;
-/// IA32_APIC_BASE.
-const APIC_BASE: u32 = 0x1b;
-/// EFER.
-const EFER: u32 = 0xc000_0080;
+use kvm_policy::{
+    feature::FeatureSet,
+    msr::{
+        check_read, check_write, is_tolerated, pred_cmd_valid, By, Context, Owner, Refusal, Row,
+    },
+    msr_file::{Effect, Rules, Stored, HWCR_MC_STATUS_WRITE},
+    xcr::check_xss,
+};
+use kvm_sys::x86::spec_ctrl;
 
 /// Reads an MSR for the guest; `None` if it takes #GP.
 pub(crate) fn read<V: Vendor>(cx: &mut Cx<'_, V>, index: u32) -> Option<u64> {
-    get(cx.state, index)
+    access(cx, index, By::Guest).ok()
 }
 
 /// Writes an MSR for the guest.
@@ -28,62 +34,174 @@ pub(crate) fn read<V: Vendor>(cx: &mut Cx<'_, V>, index: u32) -> Option<u64> {
 /// # Errors
 ///
 /// Any: the guest takes #GP.
-pub(crate) fn write<V: Vendor>(cx: &mut Cx<'_, V>, index: u32, value: u64) -> Result {
-    set(cx, index, value, false)
+pub(crate) fn write<V: Vendor>(cx: &mut Cx<'_, V>, index: u32, value: u64) -> Result<(), Refusal> {
+    change(cx, index, value, By::Guest)
 }
 
 /// Reads an MSR for userspace.
-pub(crate) fn get<V: Vendor>(state: &VcpuState<V>, index: u32) -> Option<u64> {
-    if let Some(value) = state.control.msr(index) {
-        return Some(value);
-    }
-    match index {
-        TSC => Some(tsc::guest_now(state)),
-        APIC_BASE => Some(regs::apic_base(state)),
-        EFER => Some(state.control.efer().bits()),
-        _ => None,
-    }
-}
-
-/// Sets an MSR, for the guest or for userspace (`by_host`).
 ///
 /// # Errors
 ///
-/// `EINVAL` for MSRs and values that the vCPU doesn't have.
-pub(crate) fn set<V: Vendor>(cx: &mut Cx<'_, V>, index: u32, value: u64, by_host: bool) -> Result {
-    if cx.state.control.set_msr(index, value) {
-        return Ok(());
-    }
-    match index {
-        EFER => set_efer(cx.state, value, by_host),
-        TSC => {
-            tsc::set(cx.state, value);
-            Ok(())
-        }
-        APIC_BASE if by_host => {
-            cx.state.apic_base = value;
-            Ok(())
-        }
-        _ => Err(EINVAL),
+/// [`Refusal`].
+pub(crate) fn get<V: Vendor>(cx: &mut Cx<'_, V>, index: u32) -> Result<u64, Refusal> {
+    access(cx, index, By::Host)
+}
+
+/// Sets an MSR for userspace.
+///
+/// # Errors
+///
+/// [`Refusal`].
+pub(crate) fn set<V: Vendor>(cx: &mut Cx<'_, V>, index: u32, value: u64) -> Result<(), Refusal> {
+    change(cx, index, value, By::Host)
+}
+
+fn access<V: Vendor>(cx: &mut Cx<'_, V>, index: u32, by: By) -> Result<u64, Refusal> {
+    match owned_read(cx, index, by) {
+        Err(Refusal::Unknown) if passes(index, None, by) => Ok(0),
+        result => result,
     }
 }
 
-fn set_efer<V: Vendor>(state: &mut VcpuState<V>, value: u64, by_host: bool) -> Result {
-    let old = state.control.efer();
-    let mut new = Efer::from_bits_retain(value);
-    if value & !(state.cpuid.features.efer_valid | Efer::LMA.bits()) != 0 {
-        return Err(EINVAL);
+fn change<V: Vendor>(cx: &mut Cx<'_, V>, index: u32, value: u64, by: By) -> Result<(), Refusal> {
+    match owned_write(cx, index, value, by) {
+        Err(Refusal::Unknown) if passes(index, Some(value), by) => Ok(()),
+        result => result,
     }
-    let paging = state.control.cr0().contains(Cr0::PG);
-    if !by_host {
-        if paging && (old ^ new).contains(Efer::LME) {
-            return Err(EINVAL);
+}
+
+/// Whether an access to a register that isn't there passes all the same.
+#[cold]
+fn passes(index: u32, written: Option<u64>, by: By) -> bool {
+    static LIMIT: Limit = Limit::new();
+    let Ok(host) = host::get() else { return false };
+    if by == By::Host && is_tolerated(index, written, &host.supported) {
+        return true;
+    }
+    if !params::IGNORE_MSRS.get() {
+        return false;
+    }
+    if params::REPORT_IGNORED_MSRS.get() && LIMIT.allows() {
+        match written {
+            Some(value) => kernel::pr_info!("ignored write of {value:#x} to MSR {index:#x}\n"),
+            None => kernel::pr_info!("ignored read of MSR {index:#x}\n"),
         }
-        new = new & !Efer::LMA | old & Efer::LMA;
     }
-    state.control.set_efer(new);
-    if (old ^ new).contains(Efer::NXE) {
-        state.control.flush_tlb();
+    true
+}
+
+fn context<V: Vendor>(state: &VcpuState<V>, by: By) -> Context<'_> {
+    let la57 = host::get().is_ok_and(|host| host.la57);
+    Context { by, guest: &state.cpuid.features, pv_enforced: false, la57 }
+}
+
+fn rules<V: Vendor>(cx: &Cx<'_, V>) -> Result<Rules, Refusal> {
+    let host = host::get().map_err(|_| Refusal::Unknown)?;
+    let settings = &cx.vm.arch().settings;
+    Ok(Rules {
+        features: host.feature_msrs,
+        spec_ctrl: host.spec_ctrl,
+        platform_info_readable: settings.platform_info(),
+        no_mwait: settings.has_quirk(Quirk::MiscEnableNoMwait),
+    })
+}
+
+/// What the owner says, if the table lets the access through.
+fn owned_read<V: Vendor>(cx: &mut Cx<'_, V>, index: u32, by: By) -> Result<u64, Refusal> {
+    let row: &Row = check_read(index, &context(cx.state, by))?;
+    let state = &*cx.state;
+    match row.owner {
+        Owner::Stored(slot) => state.msrs.read(slot, by, &rules(cx)?),
+        Owner::Constant(value) => Ok(value),
+        Owner::Vendor => state.control.msr(index).ok_or(Refusal::Unknown),
+        Owner::Efer => Ok(state.control.efer().bits()),
+        Owner::ApicBase | Owner::X2Apic | Owner::TscDeadline => apic::read_msr(cx, index),
+        Owner::Tsc => Ok(tsc::guest_now(state)),
+        Owner::TscAdjust => Ok(state.tsc.adjust),
+        Owner::Mtrr => Ok(state.mtrrs.read(index)?),
+        Owner::Mce => state.mce.read(index, by),
+        Owner::PredCmd | Owner::FlushCmd => Err(Refusal::Invalid),
+        Owner::Xss => Ok(0),
+        Owner::Smbase => Ok(state.smbase),
+        Owner::Pv(_) => Err(Refusal::Unknown),
+    }
+}
+
+/// Gives the value to the owner, if the table lets the access through.
+fn owned_write<V: Vendor>(
+    cx: &mut Cx<'_, V>,
+    index: u32,
+    value: u64,
+    by: By,
+) -> Result<(), Refusal> {
+    let (row, value) = check_write(index, value, &context(cx.state, by))?;
+    match row.owner {
+        Owner::Stored(slot) => return store(cx, slot, value, by),
+        Owner::Constant(_) => {}
+        Owner::Vendor => {
+            if !cx.state.control.set_msr(index, value) {
+                return Err(Refusal::Unknown);
+            }
+        }
+        Owner::Efer => return registers::write_efer(cx, value, by),
+        Owner::ApicBase | Owner::X2Apic | Owner::TscDeadline => {
+            return apic::write_msr(cx, index, value, by)
+        }
+        Owner::Tsc => match by {
+            By::Host => tsc::set_by_host(cx, value),
+            By::Guest => tsc::set_by_guest(cx, value),
+        },
+        Owner::TscAdjust => match by {
+            By::Host => cx.state.tsc.adjust = value,
+            By::Guest => tsc::adjust(cx, value),
+        },
+        Owner::Mtrr => cx.state.mtrrs.write(index, value, &cx.state.cpuid.features)?,
+        Owner::Mce => return write_mce(cx.state, index, value, by),
+        Owner::PredCmd => return command_predictors(cx.state, value, by),
+        Owner::FlushCmd => return Err(Refusal::Invalid),
+        Owner::Xss => check_xss(value, &cx.state.cpuid.features)?,
+        Owner::Smbase => cx.state.smbase = value,
+        Owner::Pv(_) => return Err(Refusal::Unknown),
+    }
+    Ok(())
+}
+
+fn store<V: Vendor>(cx: &mut Cx<'_, V>, slot: Stored, value: u64, by: By) -> Result<(), Refusal> {
+    let rules = rules(cx)?;
+    let state = &mut *cx.state;
+    let la57 = host::get().is_ok_and(|host| host.la57);
+    let context = Context { by, guest: &state.cpuid.features, pv_enforced: false, la57 };
+    match state.msrs.write(slot, value, &context, &rules)? {
+        Effect::Pat => state.control.set_pat(state.msrs.get(Stored::Pat)),
+        // No guest has SPEC_CTRL so far, and TSC_AUX is loaded before each entry.
+        Effect::None | Effect::SpecCtrl | Effect::TscAux => {}
+        // CPUID looks these registers up.
+        Effect::Cpuid => {}
+    }
+    Ok(())
+}
+
+fn write_mce<V: Vendor>(
+    state: &mut VcpuState<V>,
+    index: u32,
+    value: u64,
+    by: By,
+) -> Result<(), Refusal> {
+    let writable = state.msrs.get(Stored::Hwcr) & HWCR_MC_STATUS_WRITE != 0;
+    state.mce.write(index, value, by, writable)
+}
+
+fn command_predictors<V: Vendor>(state: &VcpuState<V>, value: u64, by: By) -> Result<(), Refusal> {
+    let features: &FeatureSet = match (by, host::get()) {
+        (By::Guest, _) => &state.cpuid.features.features,
+        (By::Host, Ok(host)) => host.supported.features(),
+        (By::Host, Err(_)) => return Err(Refusal::Unknown),
+    };
+    if value & !pred_cmd_valid(features) != 0 {
+        return Err(Refusal::Invalid);
+    }
+    if value != 0 {
+        spec_ctrl::predictor_barrier();
     }
     Ok(())
 }

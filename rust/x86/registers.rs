@@ -3,12 +3,16 @@
 
 use crate::{
     control::Control,
-    regs,
+    host, regs,
     state::{Cx, VcpuState},
     vendor::Vendor,
 };
 use kvm_emulate::Stop;
 use kvm_paging::addr::Gpa;
+use kvm_policy::{
+    control::{Change, Control as Registers},
+    msr::{By, Refusal},
+};
 use x86_defs::{Cr0, Cr4, Efer};
 
 /// CR0, 2, 3, 4 or 8.
@@ -182,6 +186,33 @@ fn write_cr8<V: Vendor>(cx: &mut Cx<'_, V>, value: u64) -> Result<(), Stop> {
     }
     cx.state.events.check = true;
     Ok(())
+}
+
+/// Writes EFER.
+///
+/// # Errors
+///
+/// [`Refusal::Invalid`] for values that the side can't write.
+pub(crate) fn write_efer<V: Vendor>(cx: &mut Cx<'_, V>, value: u64, by: By) -> Result<(), Refusal> {
+    let old = all(cx.state);
+    let (new, change) = match by {
+        By::Guest => old.write_efer(value, &cx.state.cpuid.features)?,
+        By::Host => {
+            let host = host::get().map_err(|_| Refusal::Unknown)?;
+            old.set_efer(value, host.supported.efer_valid())?
+        }
+    };
+    cx.state.control.set_efer(new.efer);
+    if change.contains(Change::PAGING) {
+        cx.state.control.flush_tlb();
+    }
+    Ok(())
+}
+
+/// The registers that the rules are about.
+pub(crate) fn all<V: Vendor>(state: &VcpuState<V>) -> Registers {
+    let control = &state.control;
+    Registers { cr0: control.cr0(), cr3: control.cr3(), cr4: control.cr4(), efer: control.efer() }
 }
 
 /// Writes XCR0 as XSETBV does.

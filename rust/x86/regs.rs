@@ -15,6 +15,6 @@ pub(crate) fn cr8<V: Vendor>(state: &VcpuState<V>) -> u8 {
 pub(crate) fn apic_base<V: Vendor>(state: &VcpuState<V>) -> u64 {
     match &state.apic {
         Some(apic) => apic.base().raw(),
-        None => state.apic_base,
+        None => state.apic_base.raw(),
     }
 }

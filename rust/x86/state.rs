@@ -5,7 +5,9 @@ use crate::{
     control::{Control, Gprs},
     cpuid::Cpuid,
     debug::Debug,
+    host,
     inject::Events,
+    tsc::Tsc,
     userspace::Completion,
     vendor::{Vendor, X86},
 };
@@ -13,15 +15,20 @@ use kernel::prelude::*;
 use kvm_core::{memory::VcpuMemory, vcpu::Held, vm::Vm};
 use kvm_emulate::{io::Replay, Table};
 use kvm_irqchip::lapic::{ApicBase, LocalApic};
-use kvm_policy::feature::Feature as F;
+use kvm_policy::{
+    feature::Feature as F,
+    mce::Mce,
+    msr_file::{MsrFile, Stored},
+    mtrr::Mtrrs,
+};
 use kvm_sys::x86::{fpu::GuestFpu, xcr::ExtendedControls};
 use x86_defs::{Cr0, Cr4, Efer, Rflags, SegReg, Segment, TableReg};
 
 /// A held x86 vCPU: what every handler gets.
 pub type Cx<'a, V> = Held<'a, X86<V>>;
 
-/// IA32_PAT after power-on (SDM vol. 3, 11.12.4).
-const PAT_RESET: u64 = 0x0007_0406_0007_0406;
+/// SMRAM base after power-on (SDM vol. 3, 33.11).
+const SMBASE_RESET: u64 = 0x3_0000;
 
 /// Whether a vCPU runs (`KVM_GET_MP_STATE`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +59,7 @@ pub struct VcpuState<V: Vendor> {
     /// The local APIC, if the kernel has it.
     pub apic: Option<LocalApic>,
     /// IA32_APIC_BASE of a vCPU whose local APIC the VMM has.
-    pub apic_base: u64,
+    pub apic_base: ApicBase,
     /// Debug registers.
     pub debug: Debug,
     /// What userspace was asked for and has still to be taken in.
@@ -67,8 +74,16 @@ pub struct VcpuState<V: Vendor> {
     pub extended: ExtendedControls,
     /// Page-directory pointers of PAE paging.
     pub pdptrs: [u64; 4],
-    /// Added to the host's TSC.
-    pub tsc_offset: u64,
+    /// The time-stamp counter.
+    pub tsc: Tsc,
+    /// MSRs that are plain storage.
+    pub msrs: MsrFile,
+    /// Memory-type range registers.
+    pub mtrrs: Mtrrs,
+    /// Machine-check registers.
+    pub mce: Mce,
+    /// Where SMRAM is.
+    pub smbase: u64,
     /// It was in the guest at least once: its CPUID is fixed.
     pub has_run: bool,
     /// Accesses of an instruction that is being emulated.
@@ -79,16 +94,16 @@ impl<V: Vendor> VcpuState<V> {
     /// The state of a new vCPU, as after power-on.
     pub(crate) fn new<'a>(
         vm: &'a Vm<X86<V>>,
-        _id: u32,
+        id: u32,
         index: u32,
     ) -> impl Init<Self, Error> + use<'a, V> {
         let state = try_init!(Self {
             control: V::new_control(vm)?,
             gprs: [0; 16],
             events: Events::default(),
-            activity: if index == 0 { Activity::Runnable } else { Activity::Uninitialized },
+            activity: if id == vm.arch().settings.boot_cpu() { Activity::Runnable } else { Activity::Uninitialized },
             apic: None,
-            apic_base: ApicBase::reset(index == 0).raw(),
+            apic_base: ApicBase::reset(id == vm.arch().settings.boot_cpu()),
             debug: Debug::new(),
             completion: Completion::None,
             memory: vm.memory().vcpu(index)?,
@@ -96,12 +111,17 @@ impl<V: Vendor> VcpuState<V> {
             fpu: GuestFpu::new()?,
             extended: ExtendedControls::new(),
             pdptrs: [0; 4],
-            tsc_offset: 0,
+            tsc: Tsc::new(vm),
+            msrs: MsrFile::new(&host::get()?.feature_msrs),
+            mtrrs: Mtrrs::default(),
+            mce: Mce::default(),
+            smbase: SMBASE_RESET,
             has_run: false,
             replay: Replay::new(),
         }? Error);
         state.chain(|state| {
             state.reset(false);
+            state.control.set_tsc_offset(state.tsc.offset);
             Ok(())
         })
     }
@@ -139,7 +159,9 @@ impl<V: Vendor> VcpuState<V> {
         control.set_table(Table::Idt, table);
         control.set_rip(0xfff0);
         if !by_init {
-            control.set_pat(PAT_RESET);
+            control.set_pat(self.msrs.get(Stored::Pat));
+        } else {
+            self.msrs.init();
         }
         control.set_shadow(kvm_emulate::Shadow::None);
         control.set_nmi_blocked(false);

@@ -1,19 +1,49 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What an x86 VM has besides what all architectures share.
 
-use crate::vendor::Vendor;
+use crate::{settings::Settings, tsc, vendor::Vendor};
 use core::marker::PhantomData;
-use kernel::prelude::*;
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Mutex,
+    },
+};
 
 /// The x86 part of a VM.
+///
+/// Locks: `tsc` is held for a few instructions; nothing is taken inside it.
 #[pin_data]
 pub struct VmState<V: Vendor> {
+    /// What userspace chose.
+    pub settings: Settings,
+    /// What the vCPUs' time-stamp counters have in common.
+    #[pin]
+    pub(crate) tsc: Mutex<tsc::Sync>,
+    /// Frequency of the counters of vCPUs to come.
+    tsc_khz: Atomic<u32>,
     _vendor: PhantomData<fn() -> V>,
 }
 
 impl<V: Vendor> VmState<V> {
     /// That of a new VM.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
-        try_pin_init!(Self { _vendor: PhantomData })
+        try_pin_init!(Self {
+            settings: Settings::new(),
+            tsc <- new_mutex!(tsc::Sync::default(), "kvm_tsc"),
+            tsc_khz: Atomic::new(kvm_sys::x86::tsc::khz()),
+            _vendor: PhantomData,
+        })
+    }
+
+    /// Frequency of the counters of vCPUs to come.
+    pub fn tsc_khz(&self) -> u32 {
+        self.tsc_khz.load(Relaxed)
+    }
+
+    pub(crate) fn set_tsc_khz(&self, khz: u32) {
+        self.tsc_khz.store(khz, Relaxed);
     }
 }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-//! `KVM_GET_MSRS` and `KVM_SET_MSRS` of a vCPU.
+//! `KVM_GET_MSRS` and `KVM_SET_MSRS` of a vCPU; on /dev/kvm, the lists of MSRs and
+//! the values of those that tell features.
 
-use crate::{msr, state::Cx, vendor::Vendor};
+use crate::{host, msr, state::Cx, vendor::Vendor};
 use kernel::prelude::*;
-use kvm_sys::user;
-use kvm_uapi::x86::{MsrEntry, Msrs};
+use kvm_policy::msr::{feature_list, find, index_list, Owner};
+use kvm_sys::{user, x86::rdmsr};
+use kvm_uapi::x86::{MsrEntry, MsrList, Msrs};
 
 /// Most registers of one call.
 const MAX: u32 = 256;
@@ -28,7 +30,7 @@ pub(crate) fn get<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
     for index in 0..count {
         let at = entry_at(arg, index);
         let mut entry: MsrEntry = user::read(at)?;
-        let Some(data) = msr::get(cx.state, entry.index) else { return Ok(index) };
+        let Ok(data) = msr::get(cx, entry.index) else { return Ok(index) };
         entry.data = data;
         user::write(at, &entry)?;
     }
@@ -40,9 +42,77 @@ pub(crate) fn set<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
     let count = count(arg)?;
     for index in 0..count {
         let entry: MsrEntry = user::read(entry_at(arg, index))?;
-        if msr::set(cx, entry.index, entry.data, true).is_err() {
+        if msr::set(cx, entry.index, entry.data).is_err() {
             return Ok(index);
         }
     }
     Ok(count)
+}
+
+/// The value of an MSR that tells features.
+fn feature(index: u32) -> Option<u64> {
+    let host = host::get().ok()?;
+    let row = find(index).filter(|row| row.feature)?;
+    match row.owner {
+        Owner::Stored(slot) => host.feature_msrs.read(slot),
+        _ => None,
+    }
+}
+
+/// `KVM_GET_MSRS` of /dev/kvm.
+///
+/// # Errors
+///
+/// `E2BIG`; `EFAULT`.
+pub(crate) fn get_features(arg: usize) -> Result<u32> {
+    let count = count(arg)?;
+    for index in 0..count {
+        let at = entry_at(arg, index);
+        let mut entry: MsrEntry = user::read(at)?;
+        let Some(data) = feature(entry.index) else { return Ok(index) };
+        entry.data = data;
+        user::write(at, &entry)?;
+    }
+    Ok(count)
+}
+
+/// `KVM_GET_MSR_INDEX_LIST`.
+///
+/// # Errors
+///
+/// As [`list`].
+pub(crate) fn get_index_list(arg: usize) -> Result<u32> {
+    let host = host::get()?;
+    list(arg, || index_list(&host.supported, |index| rdmsr(index).is_some()))
+}
+
+/// `KVM_GET_MSR_FEATURE_INDEX_LIST`.
+///
+/// # Errors
+///
+/// As [`list`].
+pub(crate) fn get_feature_list(arg: usize) -> Result<u32> {
+    let host = host::get()?;
+    list(arg, || feature_list(&host.supported))
+}
+
+/// Hands a list of numbers to userspace.
+///
+/// # Errors
+///
+/// `E2BIG` if there is no room, with the number that it needs; `EFAULT`.
+fn list<I: Iterator<Item = u32>>(arg: usize, numbers: impl Fn() -> I) -> Result<u32> {
+    let room = user::read::<MsrList>(arg)?.nmsrs;
+    let count = numbers().count() as u32;
+    user::write(arg, &MsrList { nmsrs: count })?;
+    if room < count {
+        return Err(E2BIG);
+    }
+    let mut at = arg.wrapping_add(size_of::<MsrList>());
+    // The same processor answers both times.
+    for number in numbers().take(count as usize) {
+        user::write(at, &number)?;
+        at = at.wrapping_add(size_of::<u32>());
+    }
+    Ok(0)
 }

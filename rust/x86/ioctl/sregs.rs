@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `KVM_GET_SREGS` and `KVM_SET_SREGS`.
 
-use crate::{control::Control, registers, regs, state::Cx, vendor::Vendor};
+use crate::{apic, control::Control, registers, regs, state::Cx, vendor::Vendor};
 use kernel::prelude::*;
 use kvm_emulate::Table;
+use kvm_policy::msr::By;
 use kvm_sys::user;
 use kvm_uapi::x86::{self as uapi, Dtable, Sregs};
 use x86_defs::{Cr0, Cr4, Efer, SegReg, Segment, TableReg};
@@ -119,10 +120,8 @@ pub(crate) fn restore<V: Vendor>(cx: &mut Cx<'_, V>, sregs: &Sregs) -> Result {
     if !is_possible(cx, sregs) {
         return Err(EINVAL);
     }
+    apic::set_base(cx, sregs.apic_base, By::Host).map_err(|_| EINVAL)?;
     let state = &mut *cx.state;
-    if state.apic.is_none() {
-        state.apic_base = sregs.apic_base;
-    }
     state.set_cr4(Cr4::from_bits_retain(sregs.cr4));
     let control = &mut state.control;
     for (which, table) in [(Table::Gdt, &sregs.gdt), (Table::Idt, &sregs.idt)] {

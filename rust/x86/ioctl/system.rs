@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The x86 ioctls of /dev/kvm.
 
+use super::msrs;
 use crate::cpuid;
 use kernel::prelude::*;
+use kvm_policy::mce::CAP_COMMON;
 use kvm_sys::{user, x86::xcr};
 use kvm_uapi::{
     ioctl::{
-        x86::{KVM_GET_EMULATED_CPUID, KVM_GET_SUPPORTED_CPUID},
+        x86::{
+            KVM_GET_EMULATED_CPUID, KVM_GET_MSRS, KVM_GET_MSR_FEATURE_INDEX_LIST,
+            KVM_GET_MSR_INDEX_LIST, KVM_GET_SUPPORTED_CPUID, KVM_X86_GET_MCE_CAP_SUPPORTED,
+        },
         KVM_GET_DEVICE_ATTR, KVM_HAS_DEVICE_ATTR,
     },
     vcpu::DeviceAttr,
@@ -26,6 +31,10 @@ pub(crate) fn ioctl(request: u32, arg: usize) -> Result<u32> {
             let to = usize::try_from(which.addr).map_err(|_| EFAULT)?;
             user::write(to, &value).map(|()| 0)
         }
+        KVM_GET_MSR_INDEX_LIST => msrs::get_index_list(arg),
+        KVM_GET_MSR_FEATURE_INDEX_LIST => msrs::get_feature_list(arg),
+        KVM_GET_MSRS => msrs::get_features(arg),
+        KVM_X86_GET_MCE_CAP_SUPPORTED => user::write(arg, &CAP_COMMON).map(|()| 0),
         _ => Err(EINVAL),
     }
 }

@@ -44,9 +44,7 @@ pub(crate) fn ioctl<V: Vendor>(cx: &mut Cx<'_, V>, request: u32, arg: usize) -> 
             cx.state.events.add_nmi();
             Ok(0)
         }
-        _ => {
-            cx.vm.memory().vcpu_ioctl(&mut cx.state.memory, request, arg).unwrap_or(Err(EINVAL))
-        }
+        _ => cx.vm.memory().vcpu_ioctl(&mut cx.state.memory, request, arg).unwrap_or(Err(EINVAL)),
     }
 }
 

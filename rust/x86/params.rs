@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Parameters of kvm.ko that only x86 has.
+
+kvm_sys::module_params! {
+    /// Reads of MSRs that aren't there give zero and writes are ignored, instead of
+    /// #GP for the guest and a refusal for userspace.
+    pub(crate) static IGNORE_MSRS: Param<bool> = false, "ignore_msrs", 0o644,
+        "accept accesses to MSRs that aren't there";
+
+    /// Whether accesses that `ignore_msrs` lets pass are logged.
+    pub(crate) static REPORT_IGNORED_MSRS: Param<bool> = true, "report_ignored_msrs", 0o644,
+        "log accesses that ignore_msrs lets pass";
+
+    /// How far a guest's TSC frequency may be from the host's, in millionths, and
+    /// count as the same.
+    pub(crate) static TSC_TOLERANCE_PPM: Param<u32> = 250, "tsc_tolerance_ppm", 0o644,
+        "difference of TSC frequencies that doesn't count, in ppm";
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What userspace chose for a VM, most of it by `KVM_ENABLE_CAP`.
+//!
+//! Userspace sets these before it runs the VM; a vCPU that runs meanwhile sees a
+//! change at some later moment. Each is a word of its own and orders nothing.
+
+use kernel::sync::atomic::{Atomic, Relaxed};
+
+/// Behaviour that is as it always was, although processors behave otherwise;
+/// `KVM_CAP_DISABLE_QUIRKS2` turns one off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Quirk {
+    /// The MWAIT bit of CPUID doesn't follow IA32_MISC_ENABLE.
+    MiscEnableNoMwait = 1 << 4,
+}
+
+/// Quirks that can be turned off.
+pub const QUIRKS: u64 = Quirk::MiscEnableNoMwait as u64;
+
+/// The choices.
+pub struct Settings {
+    quirks_off: Atomic<u64>,
+    /// The guest can read PLATFORM_INFO (`KVM_CAP_MSR_PLATFORM_INFO`).
+    platform_info: Atomic<bool>,
+    /// Pending exceptions are shown with their payload
+    /// (`KVM_CAP_EXCEPTION_PAYLOAD`).
+    exception_payload: Atomic<bool>,
+    /// Triple faults are shown as events (`KVM_CAP_X86_TRIPLE_FAULT_EVENT`).
+    triple_fault_event: Atomic<bool>,
+    /// Id of the vCPU that boots.
+    boot_cpu: Atomic<u32>,
+}
+
+impl Settings {
+    /// Before userspace chose anything.
+    pub(crate) const fn new() -> Self {
+        Self {
+            quirks_off: Atomic::new(0),
+            platform_info: Atomic::new(true),
+            exception_payload: Atomic::new(false),
+            triple_fault_event: Atomic::new(false),
+            boot_cpu: Atomic::new(0),
+        }
+    }
+
+    /// Whether a quirk is on.
+    #[inline]
+    pub fn has_quirk(&self, quirk: Quirk) -> bool {
+        self.quirks_off.load(Relaxed) & quirk as u64 == 0
+    }
+
+    /// Turns these quirks off and all others on.
+    pub(crate) fn set_quirks_off(&self, quirks: u64) {
+        self.quirks_off.store(quirks, Relaxed);
+    }
+
+    /// Turns these quirks off too.
+    pub(crate) fn add_quirks_off(&self, quirks: u64) {
+        self.quirks_off.store(self.quirks_off.load(Relaxed) | quirks, Relaxed);
+    }
+
+    /// Whether the guest can read PLATFORM_INFO.
+    pub fn platform_info(&self) -> bool {
+        self.platform_info.load(Relaxed)
+    }
+
+    pub(crate) fn set_platform_info(&self, on: bool) {
+        self.platform_info.store(on, Relaxed);
+    }
+
+    /// Whether pending exceptions are shown with their payload.
+    pub fn exception_payload(&self) -> bool {
+        self.exception_payload.load(Relaxed)
+    }
+
+    pub(crate) fn set_exception_payload(&self, on: bool) {
+        self.exception_payload.store(on, Relaxed);
+    }
+
+    /// Whether triple faults are shown as events.
+    pub fn triple_fault_event(&self) -> bool {
+        self.triple_fault_event.load(Relaxed)
+    }
+
+    pub(crate) fn set_triple_fault_event(&self, on: bool) {
+        self.triple_fault_event.store(on, Relaxed);
+    }
+
+    /// Id of the vCPU that boots.
+    pub fn boot_cpu(&self) -> u32 {
+        self.boot_cpu.load(Relaxed)
+    }
+
+    pub(crate) fn set_boot_cpu(&self, id: u32) {
+        self.boot_cpu.store(id, Relaxed);
+    }
+}
