@@ -126,9 +126,9 @@ impl<A: Arch> Irqfds<A> {
 /// # Errors
 ///
 /// `EFAULT`; `EINVAL` for flags that there aren't; `EBADF` or `EINVAL` for a
-/// descriptor that isn't an eventfd's. To assign: `EAGAIN` without an in-kernel
-/// interrupt controller, `EINVAL` if it can't tell when interrupts are served and
-/// that is wanted, `EBUSY` if the eventfd raises an interrupt already, of any VM;
+/// descriptor that isn't an eventfd's. To assign: `EINVAL` without an in-kernel
+/// interrupt controller, or one that can't tell when interrupts are served if that
+/// is wanted, `EBUSY` if the eventfd raises an interrupt already, of any VM;
 /// `ENOMEM`.
 pub(crate) fn set<A: Arch>(vm: ArcBorrow<'_, Vm<A>>, arg: usize) -> Result<u32> {
     let args: Args = user::read(arg)?;
@@ -145,11 +145,8 @@ pub(crate) fn set<A: Arch>(vm: ArcBorrow<'_, Vm<A>>, arg: usize) -> Result<u32> 
 }
 
 fn assign<A: Arch>(vm: ArcBorrow<'_, Vm<A>>, args: &Args) -> Result {
-    if !A::Wiring::has_irqchip(&vm) {
-        return Err(EAGAIN);
-    }
     let wants_resample = args.flags & KVM_IRQFD_FLAG_RESAMPLE != 0;
-    if wants_resample && !A::Wiring::may_resample(&vm) {
+    if !A::Wiring::has_irqchip(&vm) || wants_resample && !A::Wiring::may_resample(&vm) {
         return Err(EINVAL);
     }
     let file = EventFile::from_fd(args.fd)?;

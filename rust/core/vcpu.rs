@@ -5,7 +5,7 @@ use crate::{
     arch::Arch,
     memory::Flush,
     request::{Request, Requests},
-    stats::VcpuStats,
+    stats::{self, VcpuStats},
     vm::Vm,
     wiring,
 };
@@ -25,7 +25,7 @@ use kvm_sys::{
     killable_mutex::KillableMutex,
     shared_page::SharedPage,
 };
-use kvm_uapi::ioctl::{self, KVMIO};
+use kvm_uapi::ioctl::{self, KVMIO, KVM_GET_STATS_FD};
 
 /// A virtual CPU. It lives as long as its VM.
 #[pin_data]
@@ -54,7 +54,7 @@ impl<A: Arch> Vcpu<A> {
             for _ in 0..A::VCPU_OWN_PAGES {
                 pages.push(SharedPage::new()?, GFP_KERNEL_ACCOUNT)?;
             }
-            let stats = vm.stats().new_vcpu(id)?;
+            let counters = vm.stats().new_vcpu(id)?;
             let new_state = A::new_vcpu(vm, id, index);
             let kick = Arc::new(Kick::new(), GFP_KERNEL_ACCOUNT)?;
             let new_shared = A::new_vcpu_shared(vm, id, index, kick.clone());
@@ -64,7 +64,7 @@ impl<A: Arch> Vcpu<A> {
                 pages,
                 kick,
                 requests: Requests::new(),
-                stats,
+                stats: counters,
                 shared <- new_shared,
                 state <- KillableMutex::new(new_state, c"kvm_vcpu", static_lock_class!()),
             }? Error))
@@ -143,6 +143,9 @@ impl<A: Arch> AnonFile for VcpuFile<A> {
         }
         let vm = this.vm.as_arc_borrow();
         let vcpu = &*this.vcpu;
+        if request == KVM_GET_STATS_FD {
+            return stats::open_vcpu(vcpu);
+        }
         if let Some(result) = A::vcpu_ioctl_unheld(vm, vcpu, request, arg) {
             return result;
         }

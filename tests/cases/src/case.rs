@@ -30,8 +30,7 @@ pub(crate) struct Case {
 pub(crate) enum Body {
     /// Starts and ends without KVM modules: it loads them itself.
     Unloaded(fn() -> Result<Outcome>),
-    /// Runs guests on modules that are loaded.
-    #[cfg(target_arch = "x86_64")]
+    /// Uses modules that are loaded.
     Loaded(fn() -> Result<()>),
 }
 
@@ -70,8 +69,16 @@ impl Case {
     /// A case that runs guests, on both x86 machines.
     #[cfg(target_arch = "x86_64")]
     pub(crate) const fn guest(name: &'static str, body: fn() -> Result<()>) -> Self {
+        Self::loaded(name, &["amd", "intel"], body)
+    }
+
+    /// A case that uses modules that are loaded, whosever they are.
+    pub(crate) const fn loaded(
+        name: &'static str,
+        machines: &'static [&'static str],
+        body: fn() -> Result<()>,
+    ) -> Self {
         let body = Body::Loaded(body);
-        let machines = &["amd", "intel"];
         Self { name, machines, long: false, smp: 2, own_root: false, karg: None, body }
     }
 
@@ -100,7 +107,6 @@ impl Case {
                 unloaded?;
                 Ok(outcome)
             }
-            #[cfg(target_arch = "x86_64")]
             Body::Loaded(body) => {
                 if !loaded && !module::is_loaded(module::CORE) {
                     module::load_all().context("before the case")?;
@@ -122,7 +128,6 @@ impl Case {
     fn group(&self) -> &str {
         match self.body {
             Body::Unloaded(_) => self.name.split('/').next().unwrap_or(self.name),
-            #[cfg(target_arch = "x86_64")]
             Body::Loaded(_) => {
                 let end = self.name.match_indices('-').nth(1).map_or(self.name.len(), |(at, _)| at);
                 self.name.get(..end).unwrap_or(self.name)

@@ -22,6 +22,7 @@
 
 mod case;
 mod device;
+mod events;
 mod ground;
 #[cfg(target_arch = "x86_64")]
 mod guest;
@@ -80,7 +81,7 @@ fn cases() -> impl Iterator<Item = &'static Case> {
     let guests = guest::cases();
     #[cfg(not(target_arch = "x86_64"))]
     let guests = std::iter::empty();
-    ground::CASES.iter().chain(vm::CASES).chain(guests)
+    ground::CASES.iter().chain(vm::CASES).chain(events::CASES).chain(guests)
 }
 
 /// Runs the named cases; whether none failed.

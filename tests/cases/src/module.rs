@@ -4,11 +4,8 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-#[cfg(target_arch = "x86_64")]
-use std::{
-    thread::sleep,
-    time::{Duration, Instant},
-};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
@@ -81,7 +78,6 @@ pub(crate) fn references(stem: &str) -> Result<u32> {
 
 /// Waits a moment until nobody uses this machine's vendor module any more: what a case made has to be
 /// gone with it.
-#[cfg(target_arch = "x86_64")]
 pub(crate) fn wait_unused() -> Result<()> {
     let stem = Processor::current()?.vendor_module();
     let start = Instant::now();

@@ -32,14 +32,14 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// What an ioctl made.
-fn make(file: &File, request: u32, arg: u64) -> Result<File, Errno> {
+pub(crate) fn make(file: &File, request: u32, arg: u64) -> Result<File, Errno> {
     let number = device::ioctl(file, request, arg)?;
     // SAFETY: the ioctl just made this descriptor, and nobody else knows it.
     Ok(File::from(unsafe { OwnedFd::from_raw_fd(number) }))
 }
 
 /// /dev/kvm and a new VM.
-fn new_vm() -> Result<(File, File)> {
+pub(crate) fn new_vm() -> Result<(File, File)> {
     let kvm = device::open()?;
     let vm = make(&kvm, ioctl::KVM_CREATE_VM, 0).context("KVM_CREATE_VM")?;
     Ok((kvm, vm))
