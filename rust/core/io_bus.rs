@@ -74,15 +74,17 @@ struct Table<A: Arch> {
 const MAX_HANDLERS: usize = 1000;
 
 impl<A: Arch> Table<A> {
-    /// A copy, with room for one more.
-    fn copy(old: Option<&Self>) -> Result<Self> {
+    /// A copy, with room for one more, without the handlers that don't stay.
+    fn copy(old: Option<&Self>, stays: impl Fn(&Ranged<Handler<A>>) -> bool) -> Result<Self> {
         let (signals, handlers) = old.map_or((&[][..], &[][..]), |o| (&o.signals, &o.handlers));
         let mut new = Self {
             signals: KVVec::with_capacity(signals.len().saturating_add(1), GFP_KERNEL_ACCOUNT)?,
             handlers: KVVec::with_capacity(handlers.len().saturating_add(1), GFP_KERNEL_ACCOUNT)?,
         };
         new.signals.extend_from_slice(signals, GFP_KERNEL_ACCOUNT)?;
-        new.handlers.extend_from_slice(handlers, GFP_KERNEL_ACCOUNT)?;
+        for handler in handlers.iter().filter(|handler| stays(handler)) {
+            new.handlers.push(*handler, GFP_KERNEL_ACCOUNT)?;
+        }
         Ok(new)
     }
 }
@@ -109,7 +111,7 @@ impl<A: Arch> Bus<A> {
 
     fn add_handler(&self, start: u64, length: u64, handler: Handler<A>) -> Result {
         let mut writer = self.table.lock();
-        let mut new = Table::copy(writer.get())?;
+        let mut new = Table::copy(writer.get(), |_| true)?;
         if new.handlers.len() >= MAX_HANDLERS {
             return Err(ENOSPC);
         }
@@ -128,8 +130,7 @@ impl<A: Arch> Bus<A> {
         if !writer.get().is_some_and(|table| table.handlers.iter().any(&goes)) {
             return Ok(());
         }
-        let mut new = Table::copy(writer.get())?;
-        new.handlers.retain(|handler| !goes(handler));
+        let mut new = Table::copy(writer.get(), |handler| !goes(handler))?;
         ranges::settle(&mut new.handlers);
         drop(writer.publish_and_wait(Unpublished::new(new)?));
         Ok(())
@@ -269,7 +270,7 @@ impl<A: Arch> Io<A> {
     /// `EEXIST` if another one takes some of the same writes; `ENOMEM`.
     pub(crate) fn add_signal(&self, space: Space, signal: Signal) -> Result {
         let mut writer = self.bus(space).table.lock();
-        let mut new = Table::copy(writer.get())?;
+        let mut new = Table::copy(writer.get(), |_| true)?;
         if matching::conflicts(&new.signals, &signal.key) {
             return Err(EEXIST);
         }
@@ -287,7 +288,7 @@ impl<A: Arch> Io<A> {
     pub(crate) fn remove_signal(&self, space: Space, key: &Key, event: &EventFd) -> Result {
         let mut writer = self.bus(space).table.lock();
         let place = find_signal(&writer, key, event).ok_or(ENOENT)?;
-        let mut new = Table::copy(writer.get())?;
+        let mut new = Table::copy(writer.get(), |_| true)?;
         new.signals.remove(place).map_err(|_| ENOENT)?;
         drop(writer.publish_and_wait(Unpublished::new(new)?));
         Ok(())

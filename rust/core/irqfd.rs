@@ -102,16 +102,18 @@ impl<A: Arch> Irqfds<A> {
     /// returns.
     fn remove(&self, goes: impl Fn(&Hook<Irqfd<A>>) -> bool) {
         let mut list = self.list.lock();
-        list.retain(|irqfd| {
+        let mut index = 0usize;
+        while let Some(irqfd) = list.get(index) {
             if !goes(irqfd) {
-                return true;
+                index = index.saturating_add(1);
+                continue;
             }
             irqfd.detach();
             if let Some(resampler) = &irqfd.resampler {
                 irqfd.vm.remove_resampler(resampler);
             }
-            false
-        });
+            drop(list.remove(index));
+        }
     }
 
     /// Ends all. To be called when no new one can come.

@@ -15,13 +15,15 @@
 //! - [`vm`], [`vcpu`]: virtual machines, virtual CPUs, and their files;
 //!   [`memory`]: the memory of a VM, [`mmu`]: the tables that map it.
 //! - [`wiring`]: how devices, interrupts and counters are connected: [`io_bus`]
-//!   (`ioeventfd`, [`coalesced`]), [`irq_route`] (`irqfd`), [`device`], [`stats`].
+//!   (`ioeventfd`, [`coalesced`]), [`irq_route`] (`irqfd`), [`device`], [`stats`],
+//!   [`debugfs`].
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod arch;
 pub mod capability;
 pub mod coalesced;
+pub mod debugfs;
 pub mod device;
 pub mod hardware;
 pub mod io_bus;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A loaded vendor module: hardware on, /dev/kvm there.
 
-use crate::{arch::Arch, hardware::Hardware, system::SystemDevice};
+use crate::{arch::Arch, debugfs, hardware::Hardware, system::SystemDevice};
 use kernel::prelude::*;
 use kvm_sys::{chardev, rcu_cell};
 
@@ -13,6 +13,7 @@ use kvm_sys::{chardev, rcu_cell};
 pub struct Provider<A: Arch> {
     #[pin]
     device: chardev::Registration<SystemDevice<A>>,
+    _debug: debugfs::Top<A>,
     #[pin]
     hardware: Hardware<A>,
     // The code that drops old values is this module's.
@@ -29,6 +30,7 @@ impl<A: Arch> Provider<A> {
     pub fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             hardware <- Hardware::enable(),
+            _debug: debugfs::Top::new()?,
             device <- chardev::Registration::new(),
             _drops: rcu_cell::DropsDone,
         })

@@ -141,6 +141,11 @@ impl<A: Arch> VmStats<A> {
         Ok(self.vcpus.lock().push(stats, GFP_KERNEL_ACCOUNT)?)
     }
 
+    /// Shows the counters of each vCPU.
+    pub(crate) fn for_each_vcpu(&self, mut show: impl FnMut(&VcpuStats<A>)) {
+        self.vcpus.lock().iter().for_each(|vcpu| show(vcpu));
+    }
+
     /// The vCPU that came last isn't part of it after all.
     pub(crate) fn drop_newest_vcpu(&self) {
         drop(self.vcpus.lock().pop());

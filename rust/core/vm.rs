@@ -12,6 +12,7 @@
 use crate::{
     arch::Arch,
     capability,
+    debugfs::Listed,
     io_bus::Io,
     irq_route::Irq,
     memory::Memory,
@@ -24,7 +25,7 @@ use kernel::{
     new_mutex,
     prelude::*,
     str::CString,
-    sync::{Arc, ArcBorrow, Mutex},
+    sync::{Arc, ArcBorrow, Mutex, SetOnce},
 };
 use kvm_sys::{
     anon_file::{AnonFile, Opening},
@@ -53,6 +54,7 @@ pub struct Vm<A: Arch> {
     #[pin]
     irq: Irq<A>,
     stats: Arc<VmStats<A>>,
+    listed: SetOnce<Listed<A>>,
 }
 
 impl<A: Arch> Vm<A> {
@@ -82,11 +84,14 @@ impl<A: Arch> Vm<A> {
                 io <- Io::new(),
                 irq <- Irq::new(),
                 stats: VmStats::new()?,
+                listed: SetOnce::new(),
                 vcpus,
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
-        Ok(Opening::new(c"kvm-vm", vm)?.finish())
+        let opening = Opening::new(c"kvm-vm", vm.clone())?;
+        vm.listed.populate(Listed::new(&vm.stats, opening.number())?);
+        Ok(opening.finish())
     }
 
     /// The architecture's part.

@@ -7,6 +7,7 @@
 #include <linux/mem_encrypt.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
+#include <linux/mutex.h>
 #include <linux/rcuwait.h>
 #include <linux/sched.h>
 #include <linux/smp.h>
@@ -81,6 +82,20 @@ void kvm_helper_interrupt_cpus(const struct cpumask *cpus)
 	preempt_disable();
 	smp_call_function_many(cpus, acknowledge, NULL, true);
 	preempt_enable();
+}
+
+static DEFINE_MUTEX(globals);
+
+void kvm_helper_lock_globals(void);
+void kvm_helper_lock_globals(void)
+{
+	mutex_lock(&globals);
+}
+
+void kvm_helper_unlock_globals(void);
+void kvm_helper_unlock_globals(void)
+{
+	mutex_unlock(&globals);
 }
 
 unsigned int kvm_helper_num_online_cpus(void);

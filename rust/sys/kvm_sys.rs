@@ -15,6 +15,7 @@
 //! - [`srcu_cell`]: a value that many read while one replaces it.
 //! - [`rcu_cell`]: the same for readers that can't sleep, at next to no cost.
 //! - [`eventfd`]: event descriptors, signalled and heard of.
+//! - [`debugfs`]: directories of numbers. [`global`]: variables of the whole module.
 //! - [`user`]: structures copied from and to userspace.
 //! - [`process`]: the process that a VM belongs to.
 //! - [`timer`]: high-resolution timers; [`work`]: waiting for queued work.
@@ -58,7 +59,9 @@ mod bindings;
 pub mod chardev;
 pub mod cpu_set;
 pub mod cpuhp;
+pub mod debugfs;
 pub mod eventfd;
+pub mod global;
 pub mod guest_mode;
 pub mod gup;
 pub mod hw_pages;

@@ -3,10 +3,11 @@
 //! shows, and that nothing stays behind.
 
 use std::ffi::CStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use kvm_uapi::ioctl::{self, x86};
@@ -35,6 +36,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::loaded("events/devices", ALL, devices),
     Case::loaded("events/stats", ALL, stats),
     Case::loaded("events/stats-outlive", ALL, stats_outlive),
+    Case::loaded("events/debugfs", ALL, debugfs),
     Case::loaded("events/closing-order", ALL, closing_order),
 ];
 
@@ -472,6 +474,46 @@ fn stats_outlive() -> Result<()> {
         let mut whole = vec![0; stats.length as usize];
         stats.file.read_exact_at(&mut whole, 0)?;
     }
+    Ok(())
+}
+
+/// Where the counters are in debugfs.
+const DEBUGFS: &str = "/sys/kernel/debug/kvm";
+
+/// The counters in debugfs: of all VMs and of each one, gone with it.
+fn debugfs() -> Result<()> {
+    if !Path::new(DEBUGFS).exists() {
+        return Err(Skip("debugfs isn't mounted".into()).into());
+    }
+    let (_kvm, vm) = new_vm()?;
+    let vcpu = make(&vm, ioctl::KVM_CREATE_VCPU, 0)?;
+    let own = format!("{DEBUGFS}/{}-{}", std::process::id(), vm.as_raw_fd());
+    for dir in [DEBUGFS, &own] {
+        for name in ["remote_tlb_flush", "halt_wakeup", "blocking"] {
+            let path = format!("{dir}/{name}");
+            let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+            let value: u64 =
+                text.trim_end().parse().with_context(|| format!("{path}: {text:?}"))?;
+            ensure!(value == 0 && text.ends_with('\n'), "{path} is {text:?}");
+            let mode = fs::metadata(&path)?.permissions().mode() & 0o777;
+            let expected = if name == "blocking" { 0o444 } else { 0o644 };
+            ensure!(mode == expected, "{path} has mode {mode:o}");
+        }
+        let counter = format!("{dir}/halt_wakeup");
+        fs::write(&counter, "0").with_context(|| format!("resetting {counter}"))?;
+        let error = fs::write(&counter, "1").err().and_then(|error| error.raw_os_error());
+        ensure!(error == Some(libc::EINVAL), "setting {counter}: {error:?}");
+    }
+    let open = File::open(format!("{own}/halt_wakeup"))?;
+    drop((vm, vcpu));
+    // Either the open file holds the VM, as with the kernel's own modules, or it goes with it.
+    let mut late = [0; 8];
+    match (&open).read(&mut late) {
+        Ok(count) => ensure!(late[..count] == *b"0\n", "{:?}", &late[..count]),
+        Err(error) => ensure!(error.raw_os_error() == Some(libc::EIO), "reading late: {error}"),
+    }
+    drop(open);
+    ensure!(!Path::new(&own).exists(), "{own} outlives its VM");
     Ok(())
 }
 

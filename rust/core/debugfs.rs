@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The counters in debugfs, where kvm_stat reads them: `/sys/kernel/debug/kvm` has
+//! a file for each, the sum of all VMs, and a directory `<pid>-<fd>` for each VM.
+//!
+//! A vCPU's counter is shown as the sum of the VM's vCPUs, a histogram as its first
+//! bucket.
+
+use crate::{
+    arch::Arch,
+    stats::{Shown, VcpuStats, VmStats},
+};
+use kernel::{current, error::Result, prelude::*, str::CString, sync::Arc};
+use kvm_event::stats::{padded, Cell, Descriptor};
+use kvm_sys::{
+    debugfs::{Dir, File, Files, Numbers},
+    global::Global,
+};
+
+/// What there is, of the vendor module that is loaded.
+struct All {
+    dir: Option<Arc<Dir>>,
+    vms: KVec<Arc<dyn Numbers>>,
+}
+
+static ALL: Global<All> = Global::new(All { dir: None, vms: KVec::new() });
+
+/// The counters of a VM and its vCPUs, in the order of [`list`].
+impl<A: Arch> Numbers for VmStats<A> {
+    fn get(&self, index: usize) -> u64 {
+        let mut sum = 0u64;
+        self.each(index, |cells| {
+            let first = cells.first().map_or(0, Cell::get);
+            sum = sum.wrapping_add(first);
+        });
+        sum
+    }
+
+    fn reset(&self, index: usize) {
+        self.each(index, |cells| cells.iter().for_each(|cell| cell.set(0)));
+    }
+}
+
+impl<A: Arch> VmStats<A> {
+    /// Shows the cells of one statistic, for each vCPU if it is a vCPU's.
+    fn each(&self, index: usize, mut show: impl FnMut(&[Cell])) {
+        let own: usize = Self::LISTS.into_iter().map(<[_]>::len).sum();
+        match index.checked_sub(own) {
+            None => pick(self, index, &mut show),
+            Some(index) => self.for_each_vcpu(|vcpu| pick(vcpu, index, &mut show)),
+        }
+    }
+}
+
+/// Shows the cells of one statistic of a set.
+fn pick<S: Shown>(set: &S, index: usize, show: &mut impl FnMut(&[Cell])) {
+    let mut skip = index;
+    let mut found = false;
+    set.visit(&mut |cells| match skip.checked_sub(1) {
+        Some(rest) => skip = rest,
+        None if found => {}
+        None => {
+            found = true;
+            show(cells);
+        }
+    });
+}
+
+/// All statistics of a VM and its vCPUs.
+fn list<A: Arch>() -> impl Iterator<Item = &'static Descriptor> {
+    [VmStats::<A>::LISTS, VcpuStats::<A>::LISTS].into_iter().flatten().flatten()
+}
+
+/// Files for all statistics of a VM and its vCPUs.
+fn files<A: Arch, N: Numbers + ?Sized>(
+    dir: Arc<Dir>,
+    numbers: &Arc<N>,
+) -> Result<Files<N, A::Module>> {
+    let mut names = KVVec::new();
+    for one in list::<A>() {
+        names.push((padded(one.name.as_bytes()), one.kind), GFP_KERNEL)?;
+    }
+    let files = names.iter().map(|(name, kind)| File {
+        name: CStr::from_bytes_until_nul(name).unwrap_or(c""),
+        resettable: kind.is_resettable(),
+    });
+    Files::new(dir, numbers, files)
+}
+
+/// The sums of all VMs.
+struct Sums;
+
+impl Numbers for Sums {
+    fn get(&self, index: usize) -> u64 {
+        ALL.with(|all| all.vms.iter().fold(0, |sum, vm| vm.get(index).wrapping_add(sum)))
+    }
+
+    fn reset(&self, index: usize) {
+        ALL.with(|all| all.vms.iter().for_each(|vm| vm.reset(index)));
+    }
+}
+
+/// The directory of everything, for as long as a vendor module is loaded.
+pub struct Top<A: Arch> {
+    _files: Files<Sums, A::Module>,
+}
+
+impl<A: Arch> Top<A> {
+    /// Makes it.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `EEXIST` if it is there.
+    pub fn new() -> Result<Self> {
+        let dir = Dir::new(c"kvm", None)?;
+        let files = files::<A, _>(dir.clone(), &Arc::new(Sums, GFP_KERNEL)?)?;
+        ALL.with(|all| all.dir = Some(dir));
+        Ok(Self { _files: files })
+    }
+}
+
+impl<A: Arch> Drop for Top<A> {
+    fn drop(&mut self) {
+        drop(ALL.with(|all| all.dir.take()));
+    }
+}
+
+/// A VM among all, with its directory.
+pub struct Listed<A: Arch> {
+    stats: Arc<dyn Numbers>,
+    _files: Option<Files<VmStats<A>, A::Module>>,
+}
+
+impl<A: Arch> Listed<A> {
+    /// Counts the VM's counters in. It has descriptor `fd` of the current process.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn new(stats: &Arc<VmStats<A>>, fd: u32) -> Result<Self> {
+        let name = CString::try_from_fmt(fmt!("{}-{fd}", current!().pid()))?;
+        let top = ALL.with(|all| all.dir.clone());
+        let files = match Dir::new(&name, top) {
+            Ok(dir) => Some(files::<A, _>(dir, stats)?),
+            // A descriptor's number may be used again while the VM lives on.
+            Err(EEXIST) => None,
+            Err(error) => return Err(error),
+        };
+        let stats: Arc<dyn Numbers> = stats.clone();
+        ALL.with(|all| all.vms.push(stats.clone(), GFP_KERNEL_ACCOUNT))?;
+        Ok(Self { stats, _files: files })
+    }
+}
+
+impl<A: Arch> Drop for Listed<A> {
+    fn drop(&mut self) {
+        let own = ALL.with(|all| {
+            let index = all.vms.iter().position(|vm| Arc::ptr_eq(vm, &self.stats))?;
+            all.vms.remove(index).ok()
+        });
+        drop(own);
+    }
+}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Directories of numbers in debugfs.
+//!
+//! The `kernel` crate's debugfs has a type and a function for each file; here the
+//! files of a directory are known by a list only. Reading one gives its number,
+//! writing 0 resets it. Where the kernel has no debugfs, all this is made and
+//! nobody sees it.
+//!
+//! C header: `include/linux/debugfs.h`.
+
+use core::{marker::PhantomData, ptr};
+use kernel::{
+    bindings,
+    ffi::{c_int, c_void},
+    module::{this_module, ModuleMetadata},
+    prelude::*,
+    sync::Arc,
+};
+
+/// What files show, by index.
+pub trait Numbers: Send + Sync + 'static {
+    /// One of the numbers. May sleep.
+    fn get(&self, index: usize) -> u64;
+
+    /// Sets one of them to zero. May sleep.
+    fn reset(&self, index: usize);
+}
+
+/// A file or directory that is removed when this is dropped; then nobody is in any
+/// of its operations any more. It may be an error in their place, which debugfs
+/// takes as well.
+struct Dentry(*mut bindings::dentry);
+
+// SAFETY: debugfs has its own locks.
+unsafe impl Send for Dentry {}
+// SAFETY: As above.
+unsafe impl Sync for Dentry {}
+
+impl Drop for Dentry {
+    fn drop(&mut self) {
+        // SAFETY: debugfs made it, and what is in it holds this, so is gone.
+        unsafe { bindings::debugfs_remove(self.0) };
+    }
+}
+
+/// A directory.
+pub struct Dir {
+    // Goes before its parent.
+    dentry: Dentry,
+    _parent: Option<Arc<Dir>>,
+}
+
+impl Dir {
+    /// A directory within another one, or at the top.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if there is something of this name; `ENOMEM`. Whatever else debugfs
+    /// has against it is none.
+    pub fn new(name: &CStr, parent: Option<Arc<Self>>) -> Result<Arc<Self>> {
+        let at = parent.as_ref().map_or(ptr::null_mut(), |parent| parent.dentry.0);
+        // SAFETY: The parent is one that debugfs made, or an error.
+        let there = unsafe { bindings::debugfs_lookup(name.as_char_ptr(), at) };
+        if !there.is_null() {
+            // SAFETY: The function returned a reference.
+            unsafe { bindings::dput(there) };
+            return Err(EEXIST);
+        }
+        // SAFETY: The name is copied; the parent as above.
+        let dentry = Dentry(unsafe { bindings::debugfs_create_dir(name.as_char_ptr(), at) });
+        Ok(Arc::new(Self { dentry, _parent: parent }, GFP_KERNEL_ACCOUNT)?)
+    }
+}
+
+/// What a file's operations find.
+struct Entry<N: ?Sized> {
+    numbers: Arc<N>,
+    index: usize,
+}
+
+/// A file to be made.
+pub struct File<'a> {
+    /// Its name.
+    pub name: &'a CStr,
+    /// Whether it can be reset.
+    pub resettable: bool,
+}
+
+/// Files in a directory, one for each number; gone when this is dropped. `M` is the
+/// module whose code shows them; an open file pins it.
+///
+/// # Invariants
+///
+/// The files' data are elements of `entries`, which don't move.
+pub struct Files<N: Numbers + ?Sized, M> {
+    // In this order: the files before what they show, the directory last.
+    files: KVVec<Dentry>,
+    entries: KVVec<Entry<N>>,
+    _dir: Arc<Dir>,
+    _module: PhantomData<fn() -> M>,
+}
+
+impl<N: Numbers + ?Sized, M: ModuleMetadata> Files<N, M> {
+    /// Makes the files, which show the numbers in order.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn new<'a>(
+        dir: Arc<Dir>,
+        numbers: &Arc<N>,
+        files: impl ExactSizeIterator<Item = File<'a>>,
+    ) -> Result<Self> {
+        let count = files.len();
+        let mut this = Self {
+            files: KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?,
+            entries: KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?,
+            _dir: dir,
+            _module: PhantomData,
+        };
+        for index in 0..count {
+            this.entries.push(Entry { numbers: numbers.clone(), index }, GFP_KERNEL_ACCOUNT)?;
+        }
+        for (file, entry) in files.zip(&this.entries) {
+            // SAFETY: The name is copied; the directory is one that debugfs made;
+            // the operations are static and expect an `Entry<N>`.
+            let dentry = unsafe {
+                bindings::debugfs_create_file_full(
+                    file.name.as_char_ptr(),
+                    if file.resettable { 0o644 } else { 0o444 },
+                    this._dir.dentry.0,
+                    ptr::from_ref(entry).cast_mut().cast(),
+                    ptr::null(),
+                    if file.resettable { &Self::READ_WRITE } else { &Self::READ },
+                )
+            };
+            // INVARIANT: the data is an element, and nothing is added any more.
+            this.files.push(Dentry(dentry), GFP_KERNEL_ACCOUNT)?;
+        }
+        Ok(this)
+    }
+
+    const READ_WRITE: bindings::file_operations = bindings::file_operations {
+        owner: this_module::<M>().as_ptr(),
+        open: Some(Self::open::<true>),
+        release: Some(bindings::simple_attr_release),
+        read: Some(bindings::simple_attr_read),
+        write: Some(bindings::simple_attr_write),
+        ..pin_init::zeroed()
+    };
+
+    const READ: bindings::file_operations =
+        bindings::file_operations { open: Some(Self::open::<false>), ..Self::READ_WRITE };
+
+    /// # Safety
+    ///
+    /// Called by debugfs for a file of this type.
+    unsafe extern "C" fn open<const WRITE: bool>(
+        inode: *mut bindings::inode,
+        file: *mut bindings::file,
+    ) -> c_int {
+        let set: Option<unsafe extern "C" fn(*mut c_void, u64) -> c_int> =
+            if WRITE { Some(Self::set) } else { None };
+        // SAFETY: Both are what the caller got; the inode's data is an `Entry<N>`,
+        // as the functions expect it.
+        unsafe {
+            bindings::simple_attr_open(inode, file, Some(Self::get), set, FORMAT.as_char_ptr())
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `entry` is an `Entry<N>` that exists during the call, which debugfs sees to
+    /// until the file is removed; `value` is valid for writing.
+    unsafe extern "C" fn get(entry: *mut c_void, value: *mut u64) -> c_int {
+        // SAFETY: By this function's contract.
+        let entry = unsafe { &*entry.cast_const().cast::<Entry<N>>() };
+        // SAFETY: As above.
+        unsafe { value.write(entry.numbers.get(entry.index)) };
+        0
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Self::get`].
+    unsafe extern "C" fn set(entry: *mut c_void, value: u64) -> c_int {
+        if value != 0 {
+            return EINVAL.to_errno();
+        }
+        // SAFETY: By this function's contract.
+        let entry = unsafe { &*entry.cast_const().cast::<Entry<N>>() };
+        entry.numbers.reset(entry.index);
+        0
+    }
+}
+
+/// How numbers are written.
+const FORMAT: &CStr = c"%llu\n";
