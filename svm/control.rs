@@ -494,8 +494,11 @@ impl Control for SvmControl {
         self.vmcb.control.interrupt_shadow = self.vmcb.control.interrupt_shadow & !1 | bit;
     }
 
-    fn inject(&mut self, event: Injected, rip: u64) {
-        self.soft = None;
+    fn inject(&mut self, event: Injected) {
+        // Chosen before and not delivered yet: RIP is past the instruction.
+        if let Some(soft) = self.soft.take() {
+            self.vmcb.save.rip = soft.rip;
+        }
         let event = match event {
             Injected::Interrupt(vector) => Event::new(Kind::Interrupt, vector),
             Injected::Nmi => Event::new(Kind::Nmi, 2),
@@ -506,6 +509,7 @@ impl Control for SvmControl {
             Injected::Software { vector, is_exception, length } => {
                 // The processor pushes RIP as it is: it has to be past the
                 // instruction, and back again if the delivery is interrupted.
+                let rip = self.vmcb.save.rip;
                 self.soft = Some(Soft { rip, length });
                 self.vmcb.save.rip = rip.wrapping_add(length.into());
                 let kind = if is_exception { Kind::Exception } else { Kind::SoftwareInterrupt };

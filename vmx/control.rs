@@ -154,7 +154,7 @@ impl Control for VmxControl {
 
     fn set_shadow(&mut self, _shadow: Shadow) {}
 
-    fn inject(&mut self, _event: Injected, _rip: u64) {}
+    fn inject(&mut self, _event: Injected) {}
 
     fn clear_injection(&mut self) {}
 

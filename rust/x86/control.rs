@@ -77,8 +77,9 @@ pub trait Control: Send {
     /// Sets what is blocked until the next instruction is done.
     fn set_shadow(&mut self, shadow: Shadow);
 
-    /// Has the processor deliver an event at the next entry.
-    fn inject(&mut self, event: Injected, rip: u64);
+    /// Has the processor deliver an event at the next entry, in the place of one
+    /// that was chosen before.
+    fn inject(&mut self, event: Injected);
     /// Nothing is to be delivered at the next entry.
     fn clear_injection(&mut self);
     /// The event whose delivery the last exit interrupted.

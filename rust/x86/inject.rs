@@ -120,7 +120,7 @@ pub fn deliver<V: Vendor>(cx: &mut Cx<'_, V>) {
     let state = &mut *cx.state;
     state.events.check = false;
     if let Some(event) = state.events.injected {
-        state.control.inject(event, state.control.rip());
+        state.control.inject(event);
     } else if let Some(exception) = state.events.exception.take() {
         inject_exception(cx, exception);
     } else if !deliver_nmi(cx) {
@@ -145,7 +145,7 @@ fn inject_exception<V: Vendor>(cx: &mut Cx<'_, V>, exception: Exception) {
     }
     let event = Injected::Exception { vector: vector as u8, code: exception.error_code };
     state.events.injected = Some(event);
-    state.control.inject(event, state.control.rip());
+    state.control.inject(event);
 }
 
 /// Whether RIP points at the instruction that caused the exception.
@@ -167,7 +167,7 @@ fn deliver_nmi<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
     state.events.nmis = state.events.nmis.saturating_sub(1);
     state.events.injected = Some(Injected::Nmi);
     state.control.set_nmi_blocked(true);
-    state.control.inject(Injected::Nmi, state.control.rip());
+    state.control.inject(Injected::Nmi);
     true
 }
 
@@ -187,7 +187,7 @@ fn deliver_interrupt<V: Vendor>(cx: &mut Cx<'_, V>) {
     if let Some(vector) = interrupts::take(cx) {
         let event = Injected::Interrupt(vector);
         cx.state.events.injected = Some(event);
-        cx.state.control.inject(event, cx.state.control.rip());
+        cx.state.control.inject(event);
     }
 }
 
