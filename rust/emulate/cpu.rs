@@ -62,7 +62,7 @@ pub enum Effect {
     Mwait(u64, u64),
     /// FNINIT.
     FpuInit,
-    /// FLDCW.
+    /// FLDCW. No x87 exception is pending.
     FpuControl(u16),
     /// IRET completed: non-maskable interrupts are open again.
     UnblockNmi,
@@ -242,11 +242,15 @@ pub trait Cpu {
 
     /// YMM register `n` as four quadwords, lowest first.
     fn ymm(&mut self, n: u8) -> [u64; 4];
-    /// Sets all 256 bits. The owner ignores the upper half without AVX.
+    /// Sets all 256 bits, and clears what lies above, as VEX encodings do. The
+    /// owner ignores the upper half without AVX.
     fn set_ymm(&mut self, n: u8, value: [u64; 4]);
-    /// MMX register `n`.
+    /// Sets the low 128 bits and leaves what lies above, as legacy encodings do.
+    fn set_xmm(&mut self, n: u8, value: [u64; 2]);
+    /// MMX register `n`. No x87 exception is pending.
     fn mm(&mut self, n: u8) -> u64;
-    /// Sets an MMX register and the FPU's tag, as any MMX instruction does.
+    /// Sets an MMX register and the FPU's tag, as any MMX instruction does. No x87
+    /// exception is pending.
     fn set_mm(&mut self, n: u8, value: u64);
     /// FPU control and status words.
     fn fpu_words(&mut self) -> FpuWords;

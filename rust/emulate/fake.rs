@@ -67,6 +67,8 @@ pub struct FakeCpu {
     pub ymm: [[u64; 4]; 16],
     /// MMX registers.
     pub mm: [u64; 8],
+    /// x87 words.
+    pub fpu: FpuWords,
     /// MSRs that exist.
     pub msrs: BTreeMap<u32, u64>,
     /// Memory.
@@ -113,6 +115,7 @@ impl FakeCpu {
             features: Features::all(true),
             ymm: [[0; 4]; 16],
             mm: [0; 8],
+            fpu: FpuWords { control: 0x37f, status: 0 },
             msrs: BTreeMap::new(),
             regions: Vec::new(),
             devices: Vec::new(),
@@ -537,6 +540,13 @@ impl Cpu for FakeCpu {
         }
     }
 
+    fn set_xmm(&mut self, n: u8, value: [u64; 2]) {
+        let [low, high] = value;
+        if let Some([a, b, ..]) = self.ymm.get_mut(usize::from(n)) {
+            (*a, *b) = (low, high);
+        }
+    }
+
     fn mm(&mut self, n: u8) -> u64 {
         self.mm.get(usize::from(n)).copied().unwrap_or(0)
     }
@@ -548,7 +558,7 @@ impl Cpu for FakeCpu {
     }
 
     fn fpu_words(&mut self) -> FpuWords {
-        FpuWords { control: 0x37f, status: 0 }
+        self.fpu
     }
 
     fn iteration_done(&mut self) {

@@ -62,6 +62,8 @@ impl Stop {
     pub const DE: Self = Self::Fault(Exception::new(Vector::De));
     /// #NM.
     pub const NM: Self = Self::Fault(Exception::new(Vector::Nm));
+    /// A pending x87 exception.
+    pub const MF: Self = Self::Fault(Exception::new(Vector::Mf));
 
     /// #GP with an error code.
     pub const fn gp(code: u32) -> Self {

@@ -38,8 +38,9 @@ impl<C: Cpu> Exec<'_, C> {
         }
     }
 
-    /// #UD or #NM unless the operating system enabled the registers.
-    fn check_enabled(&self) -> Result<(), Stop> {
+    /// #UD or #NM unless the operating system enabled the registers; #MF from MMX
+    /// instructions if an x87 exception is pending.
+    fn check_enabled(&mut self) -> Result<(), Stop> {
         let mmx = matches!(self.insn.op, Op::MmxMov | Op::MmxFromGpr | Op::MmxToGpr);
         if self.insn.prefixes.vex.present {
             let avx = Xcr0::SSE.bits() | Xcr0::YMM.bits();
@@ -52,7 +53,19 @@ impl<C: Cpu> Exec<'_, C> {
         if self.cr0_has(Cr0::TS) {
             return Err(Stop::NM);
         }
+        if mmx {
+            self.check_x87()?;
+        }
         Ok(())
+    }
+
+    /// #MF if an x87 exception is pending (SDM volume 1 section 8.7).
+    pub(super) fn check_x87(&mut self) -> Result<(), Stop> {
+        const SUMMARY: u16 = 1 << 7;
+        match self.cpu.fpu_words().status & SUMMARY {
+            0 => Ok(()),
+            _ => Err(Stop::MF),
+        }
     }
 
     /// The bytes of an operand, zero-extended.
@@ -104,14 +117,12 @@ impl<C: Cpu> Exec<'_, C> {
     }
 
     fn set_vector(&mut self, n: u8, value: Vector) {
-        let [a, b, c, d] = value;
-        let value = if self.insn.prefixes.vex.present {
-            [a, b, c, d]
+        let [a, b, ..] = value;
+        if self.insn.prefixes.vex.present {
+            self.cpu.set_ymm(n, value);
         } else {
-            let [_, _, c, d] = self.cpu.ymm(n);
-            [a, b, c, d]
-        };
-        self.cpu.set_ymm(n, value);
+            self.cpu.set_xmm(n, [a, b]);
+        }
     }
 
     /// The register that three-operand forms merge into.
@@ -228,4 +239,44 @@ fn to_bytes(v: Vector) -> [u8; 32] {
         }
     }
     bytes
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::fake::FakeCpu;
+    use x86_defs::Mode;
+
+    const FLDCW: &[u8] = &[0xd9, 0x2c, 0x25, 0, 0x10, 0, 0];
+    const FNSTSW: &[u8] = &[0xdf, 0xe0];
+    const MOVQ_TO_MM: &[u8] = &[0x48, 0x0f, 0x6e, 0xd8];
+
+    #[test]
+    fn pending_x87_exceptions_come_first() {
+        let mut cpu = FakeCpu::new(Mode::Long64);
+        cpu.map(0x1000, 0x1000, true);
+        cpu.fpu.status = 0x3881;
+        for insn in [FLDCW, MOVQ_TO_MM] {
+            assert_eq!(cpu.run(insn), Err(Stop::MF));
+        }
+        cpu.run(FNSTSW).unwrap();
+        assert_eq!(cpu.gpr(0) & 0xffff, 0x3881);
+        cpu.fpu.status = 0x3801;
+        cpu.run(MOVQ_TO_MM).unwrap();
+        assert_eq!(cpu.mm[3] & 0xffff, 0x3881);
+    }
+
+    #[test]
+    fn legacy_encodings_leave_what_lies_above() {
+        let mut cpu = FakeCpu::new(Mode::Long64);
+        for n in 0..4 {
+            cpu.ymm[n] = [1, 2, 3, 4].map(|word| word + 4 * (n as u64 & 1));
+        }
+        // MOVAPS XMM0, XMM1; VMOVAPS XMM2, XMM3.
+        cpu.run(&[0x0f, 0x28, 0xc1]).unwrap();
+        assert_eq!(cpu.ymm[0], [5, 6, 3, 4]);
+        cpu.run(&[0xc5, 0xf8, 0x28, 0xd3]).unwrap();
+        assert_eq!(cpu.ymm[2], [5, 6, 0, 0]);
+    }
 }

@@ -265,6 +265,7 @@ impl<C: Cpu> Exec<'_, C> {
         match insn.op {
             Op::Fninit => self.cpu.effect(Effect::FpuInit),
             Op::Fldcw => {
+                self.check_x87()?;
                 let value = self.load(insn.src)? as u16;
                 self.cpu.effect(Effect::FpuControl(value))
             }

@@ -226,7 +226,7 @@ impl<V: Vendor> Cpu for Processor<'_, '_, V> {
             Effect::UnblockNmi => self.cx.state.control.set_nmi_blocked(false),
             Effect::FpuInit => self.cx.state.fpu.init_x87(),
             Effect::FpuControl(word) => {
-                // A pending x87 exception comes with the next x87 instruction.
+                // The executor made sure that no x87 exception is pending.
                 let _ = self.cx.state.fpu.set_control(word);
             }
             // Caches are coherent, and waiting less than asked for is allowed.
@@ -250,6 +250,10 @@ impl<V: Vendor> Cpu for Processor<'_, '_, V> {
 
     fn set_ymm(&mut self, n: u8, value: [u64; 4]) {
         self.cx.state.fpu.set_ymm(n, value);
+    }
+
+    fn set_xmm(&mut self, n: u8, value: [u64; 2]) {
+        self.cx.state.fpu.set_xmm(n, value);
     }
 
     fn mm(&mut self, n: u8) -> u64 {
