@@ -76,6 +76,18 @@ impl Exits {
         self.0.try_recv().ok()
     }
 
+    /// All that came so far and the next two have to be this report.
+    pub(super) fn expect_reports(&self, value: u32) -> Result<()> {
+        let came = self.0.try_iter().collect::<Vec<_>>();
+        let report =
+            Exit::Out { port: super::vcpu::REPORT, size: 4, data: value.to_le_bytes().to_vec() };
+        if let Some(exit) = came.iter().find(|exit| **exit != report) {
+            bail!("the other vCPU came out with {exit:x?} instead of {report:x?}");
+        }
+        self.expect_report(value)?;
+        self.expect_report(value)
+    }
+
     /// Whether none comes for a moment.
     pub(super) fn is_quiet(&self) -> bool {
         self.0.recv_timeout(Duration::from_millis(50)).is_err()

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The cases, one file for each subject. A subject's cases share a boot.
 
+mod churn;
 mod debug;
 mod dirty;
 mod event;
@@ -46,4 +47,5 @@ pub(super) const ALL: &[&[Case]] = &[
     event::CASES,
     dirty::CASES,
     mm::CASES,
+    churn::CASES,
 ];
