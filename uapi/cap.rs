@@ -15,45 +15,99 @@ macro_rules! capabilities {
 }
 
 capabilities! {
+    /// `KVM_SET_NR_MMU_PAGES`.
+    KVM_CAP_MMU_SHADOW_CACHE_CONTROL = 2;
     /// Guest memory comes from the VMM's address space.
     KVM_CAP_USER_MEMORY = 3;
+    /// `KVM_SET_TSS_ADDR`.
+    KVM_CAP_SET_TSS_ADDR = 4;
     /// `KVM_GET_SUPPORTED_CPUID` and `KVM_SET_CPUID2`.
     KVM_CAP_EXT_CPUID = 7;
+    /// kvmclock.
+    KVM_CAP_CLOCKSOURCE = 8;
     /// Recommended number of vCPUs.
     KVM_CAP_NR_VCPUS = 9;
     /// Memory slots of each address space.
     KVM_CAP_NR_MEMSLOTS = 10;
+    /// Guests need no delay between port accesses.
+    KVM_CAP_NOP_IO_DELAY = 12;
+    /// `KVM_GET_MP_STATE`, `KVM_SET_MP_STATE`.
+    KVM_CAP_MP_STATE = 14;
     /// Guest mappings follow changes of the VMM's (MMU notifiers).
     KVM_CAP_SYNC_MMU = 16;
     /// Slots can be deleted.
     KVM_CAP_DESTROY_MEMORY_REGION_WORKS = 21;
+    /// `KVM_NMI`.
+    KVM_CAP_USER_NMI = 22;
     /// Slots may touch each other.
     KVM_CAP_JOIN_MEMORY_REGIONS_WORKS = 30;
+    /// Machine-check banks that a vCPU can have.
+    KVM_CAP_MCE = 31;
+    /// `KVM_SET_BOOT_CPU_ID`.
+    KVM_CAP_SET_BOOT_CPU_ID = 34;
+    /// `KVM_SET_IDENTITY_MAP_ADDR`.
+    KVM_CAP_SET_IDENTITY_MAP_ADDR = 37;
+    /// `KVM_GET_CLOCK`, `KVM_SET_CLOCK`; the flags that they know.
+    KVM_CAP_ADJUST_CLOCK = 39;
+    /// Internal errors carry data.
+    KVM_CAP_INTERNAL_ERROR_DATA = 40;
+    /// `KVM_GET_VCPU_EVENTS`, `KVM_SET_VCPU_EVENTS`.
+    KVM_CAP_VCPU_EVENTS = 41;
     /// `KVM_GET_DEBUGREGS`, `KVM_SET_DEBUGREGS`.
     KVM_CAP_DEBUGREGS = 50;
+    /// Single-stepping by a debugger works with any instruction.
+    KVM_CAP_X86_ROBUST_SINGLESTEP = 51;
+    /// `KVM_ENABLE_CAP` of a vCPU.
+    KVM_CAP_ENABLE_CAP = 54;
     /// `KVM_GET_XSAVE`, `KVM_SET_XSAVE`.
     KVM_CAP_XSAVE = 55;
     /// `KVM_GET_XCRS`, `KVM_SET_XCRS`.
     KVM_CAP_XCRS = 56;
+    /// `KVM_GET_TSC_KHZ`.
+    KVM_CAP_GET_TSC_KHZ = 61;
     /// Largest number of vCPUs of one VM.
     KVM_CAP_MAX_VCPUS = 66;
+    /// Classes of registers that `kvm_run` can carry.
+    KVM_CAP_SYNC_REGS = 74;
+    /// `KVM_KVMCLOCK_CTRL`.
+    KVM_CAP_KVMCLOCK_CTRL = 76;
     /// Slots may be read-only for the guest.
     KVM_CAP_READONLY_MEM = 81;
+    /// `KVM_GET_EMULATED_CPUID`.
+    KVM_CAP_EXT_EMUL_CPUID = 95;
+    /// `KVM_ENABLE_CAP` of a VM.
+    KVM_CAP_ENABLE_CAP_VM = 98;
     /// `KVM_CHECK_EXTENSION` works on a VM fd.
     KVM_CAP_CHECK_EXTENSION_VM = 105;
+    /// Old quirks can be turned off.
+    KVM_CAP_DISABLE_QUIRKS = 116;
     /// Largest vCPU id plus one.
     KVM_CAP_MAX_VCPU_ID = 128;
     /// `kvm_run.immediate_exit` is looked at.
     KVM_CAP_IMMEDIATE_EXIT = 136;
+    /// `KVM_GET_MSR_FEATURE_INDEX_LIST`, `KVM_GET_MSRS` of /dev/kvm.
+    KVM_CAP_GET_MSR_FEATURES = 153;
+    /// PLATFORM_INFO can be hidden from guests.
+    KVM_CAP_MSR_PLATFORM_INFO = 159;
+    /// Pending exceptions can be shown with their payload.
+    KVM_CAP_EXCEPTION_PAYLOAD = 164;
     /// The dirty log is cleared by an ioctl of its own; a mask of what can be
     /// enabled.
     KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 = 168;
+    /// `KVM_GET_SREGS2`, `KVM_SET_SREGS2`.
+    KVM_CAP_SREGS2 = 200;
     /// `KVM_GET_XSAVE2`; the size of its area.
     KVM_CAP_XSAVE2 = 208;
     /// Attributes of /dev/kvm.
     KVM_CAP_SYS_ATTRIBUTES = 209;
+    /// Quirks that can be turned off.
+    KVM_CAP_DISABLE_QUIRKS2 = 213;
+    /// Triple faults can be shown as events.
+    KVM_CAP_X86_TRIPLE_FAULT_EVENT = 218;
     /// `KVM_SET_USER_MEMORY_REGION2`.
     KVM_CAP_USER_MEMORY2 = 231;
+    /// Exits say which memory is missing.
+    KVM_CAP_MEMORY_FAULT_INFO = 232;
     /// Guest memory can be mapped in advance.
     KVM_CAP_PRE_FAULT_MEMORY = 236;
 }

@@ -98,6 +98,47 @@ crate::layout::abi_structs! {
         pad: u32,
         arch: GuestDebugArch,
     }
+    /// An exception that waits (`pending`) or was interrupted (`injected`).
+    EventException = kvm_vcpu_events__bindgen_ty_1 {
+        injected: u8, nr: u8, has_error_code: u8, pending: u8,
+        error_code: u32,
+    }
+    /// An interrupt that was interrupted, and what blocks interrupts.
+    EventInterrupt = kvm_vcpu_events__bindgen_ty_2 {
+        injected: u8, nr: u8, soft: u8, shadow: u8,
+    }
+    /// NMIs that wait or were interrupted, and whether they are blocked.
+    EventNmi = kvm_vcpu_events__bindgen_ty_3 {
+        injected: u8, pending: u8, masked: u8, pad: u8,
+    }
+    /// System-management mode.
+    EventSmi = kvm_vcpu_events__bindgen_ty_4 {
+        smm: u8, pending: u8, smm_inside_nmi: u8, latched_init: u8,
+    }
+    /// A triple fault that waits.
+    EventTripleFault = kvm_vcpu_events__bindgen_ty_5 {
+        pending: u8,
+    }
+    /// What waits for delivery.
+    VcpuEvents = kvm_vcpu_events {
+        exception: EventException,
+        interrupt: EventInterrupt,
+        nmi: EventNmi,
+        sipi_vector: u32,
+        flags: u32,
+        smi: EventSmi,
+        triple_fault: EventTripleFault,
+        reserved: [u8; 26],
+        exception_has_payload: u8,
+        exception_payload: u64,
+    }
+    /// A machine check.
+    X86Mce = kvm_x86_mce {
+        status: u64, addr: u64, misc: u64, mcg_status: u64,
+        bank: u8,
+        pad1: [u8; 7],
+        pad2: [u64; 3],
+    }
     /// The head of a list of MSRs; [`MsrEntry`]s follow.
     Msrs = kvm_msrs {
         nmsrs: u32,

@@ -6,7 +6,7 @@ use core::{
     ptr::NonNull,
 };
 use kernel::{
-    alloc::flags::{__GFP_ZERO, GFP_KERNEL_ACCOUNT},
+    alloc::flags::{GFP_KERNEL_ACCOUNT, __GFP_ZERO},
     bindings,
     error::Result,
     page::{Page, PAGE_SIZE},

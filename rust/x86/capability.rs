@@ -1,17 +1,43 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Capabilities that x86 VMs have.
 
-use crate::{host, vendor::Vendor};
+use crate::{host, ioctl::sync_regs, pv, settings::QUIRKS, vendor::Vendor};
+use kvm_policy::mce::MAX_BANKS;
 use kvm_sys::x86::{fpu::XSAVE_BASE_SIZE, xcr};
-use kvm_uapi::cap::{
-    KVM_CAP_DEBUGREGS, KVM_CAP_EXT_CPUID, KVM_CAP_IMMEDIATE_EXIT, KVM_CAP_SYS_ATTRIBUTES,
-    KVM_CAP_USER_MEMORY, KVM_CAP_XCRS, KVM_CAP_XSAVE, KVM_CAP_XSAVE2,
-};
+use kvm_uapi::cap::*;
 
 /// Value of a capability; 0 if it isn't there.
 pub(crate) fn check<V: Vendor>(capability: u32) -> u32 {
     match capability {
-        KVM_CAP_EXT_CPUID | KVM_CAP_DEBUGREGS | KVM_CAP_XSAVE | KVM_CAP_SYS_ATTRIBUTES => 1,
+        KVM_CAP_EXT_CPUID
+        | KVM_CAP_EXT_EMUL_CPUID
+        | KVM_CAP_CLOCKSOURCE
+        | KVM_CAP_DEBUGREGS
+        | KVM_CAP_DISABLE_QUIRKS
+        | KVM_CAP_ENABLE_CAP_VM
+        | KVM_CAP_EXCEPTION_PAYLOAD
+        | KVM_CAP_GET_MSR_FEATURES
+        | KVM_CAP_GET_TSC_KHZ
+        | KVM_CAP_INTERNAL_ERROR_DATA
+        | KVM_CAP_KVMCLOCK_CTRL
+        | KVM_CAP_MEMORY_FAULT_INFO
+        | KVM_CAP_MMU_SHADOW_CACHE_CONTROL
+        | KVM_CAP_MP_STATE
+        | KVM_CAP_MSR_PLATFORM_INFO
+        | KVM_CAP_NOP_IO_DELAY
+        | KVM_CAP_SET_BOOT_CPU_ID
+        | KVM_CAP_SET_IDENTITY_MAP_ADDR
+        | KVM_CAP_SET_TSS_ADDR
+        | KVM_CAP_SREGS2
+        | KVM_CAP_SYS_ATTRIBUTES
+        | KVM_CAP_USER_NMI
+        | KVM_CAP_VCPU_EVENTS
+        | KVM_CAP_X86_TRIPLE_FAULT_EVENT
+        | KVM_CAP_XSAVE => 1,
+        KVM_CAP_ADJUST_CLOCK => pv::clock::FLAGS,
+        KVM_CAP_DISABLE_QUIRKS2 => QUIRKS as u32,
+        KVM_CAP_MCE => MAX_BANKS as u32,
+        KVM_CAP_SYNC_REGS => sync_regs::ALL as u32,
         KVM_CAP_XCRS => u32::from(xcr::supported_xcr0() != 0),
         KVM_CAP_XSAVE2 => xsave_size(),
         KVM_CAP_USER_MEMORY | KVM_CAP_IMMEDIATE_EXIT => V::CAN_RUN.into(),

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What this host can give to guests: found out once, when a vendor module loads.
 
-use crate::vendor::Vendor;
+use crate::{pv, vendor::Vendor};
 use kernel::prelude::*;
 use kvm_policy::{
     cpuid::CpuidRegs,
     feature::{Feature as F, FeatureSet},
     msr::spec_ctrl_valid,
     msr_file::{arch_capabilities, FeatureMsrs, DE_CFG_LFENCE},
-    pv::PvFeatures,
     supported::{HostCaps, Supported},
 };
 use kvm_sys::{
@@ -52,7 +51,7 @@ pub fn install<V: Vendor>() -> Result<Filled<Host>> {
         synthesized: FeatureSet::EMPTY,
         xcr0: x86::xcr::supported_xcr0(),
         xss: x86::xcr::supported_xss(),
-        pv: PvFeatures::empty(),
+        pv: pv::features(),
         tdp_levels: 4,
     };
     let supported = Supported::new(cpuid, &caps);

@@ -6,7 +6,12 @@
 //! interrupted, an exception, an SMI, an NMI, an interrupt, in this order. For
 //! those that have to wait it asks for a window.
 
-use crate::{control::Control, interrupts, state::Cx, vendor::Vendor};
+use crate::{
+    control::Control,
+    interrupts,
+    state::{Cx, VcpuState},
+    vendor::Vendor,
+};
 use kvm_emulate::{Exception, Shadow};
 use x86_defs::{Dr6, Rflags, Vector};
 
@@ -129,12 +134,29 @@ pub fn deliver<V: Vendor>(cx: &mut Cx<'_, V>) {
     open_windows(cx);
 }
 
+/// Puts what the pending exception reports where the guest finds it.
+pub(crate) fn deliver_payload<V: Vendor>(state: &mut VcpuState<V>) {
+    if let Some(exception) = &mut state.events.exception {
+        match (exception.vector, exception.payload.take()) {
+            (Vector::Pf, Some(address)) => state.control.set_cr2(address),
+            (Vector::Db, Some(bits)) => {
+                state.debug.raise(bits);
+                state.debug.load(&mut state.control);
+            }
+            _ => {}
+        }
+    }
+}
+
 fn inject_exception<V: Vendor>(cx: &mut Cx<'_, V>, exception: Exception) {
     let state = &mut *cx.state;
     let vector = exception.vector;
     match (vector, exception.payload) {
         (Vector::Pf, Some(address)) => state.control.set_cr2(address),
-        (Vector::Db, Some(bits)) => state.debug.raise(bits),
+        (Vector::Db, Some(bits)) => {
+            state.debug.raise(bits);
+            state.debug.load(&mut state.control);
+        }
         _ => {}
     }
     if is_fault(vector, exception.payload) {

@@ -15,6 +15,7 @@
 //!   of a processor.
 //! - `capability`: what a VM can do; `ioctl`: which function answers which request.
 //! - [`wiring`]: interrupt routes, in-kernel devices, counters.
+//! - [`pv`]: what KVM offers to guests that know of it.
 //! - `params`: module parameters; `report`: messages in bounded number.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -36,6 +37,7 @@ mod msr;
 pub mod outcome;
 mod params;
 pub mod probe;
+pub mod pv;
 pub mod registers;
 mod regs;
 mod report;

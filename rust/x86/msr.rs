@@ -7,7 +7,7 @@
 use crate::{
     apic,
     control::Control,
-    host, params, registers,
+    host, params, pv, registers,
     report::Limit,
     settings::Quirk,
     state::{Cx, VcpuState},
@@ -123,7 +123,7 @@ fn owned_read<V: Vendor>(cx: &mut Cx<'_, V>, index: u32, by: By) -> Result<u64, 
         Owner::PredCmd | Owner::FlushCmd => Err(Refusal::Invalid),
         Owner::Xss => Ok(0),
         Owner::Smbase => Ok(state.smbase),
-        Owner::Pv(_) => Err(Refusal::Unknown),
+        Owner::Pv(which) => pv::read_msr(cx, which),
     }
 }
 
@@ -161,7 +161,7 @@ fn owned_write<V: Vendor>(
         Owner::FlushCmd => return Err(Refusal::Invalid),
         Owner::Xss => check_xss(value, &cx.state.cpuid.features)?,
         Owner::Smbase => cx.state.smbase = value,
-        Owner::Pv(_) => return Err(Refusal::Unknown),
+        Owner::Pv(which) => return pv::write_msr(cx, which, value, by),
     }
     Ok(())
 }

@@ -10,10 +10,11 @@ use crate::{
 use kvm_emulate::Stop;
 use kvm_paging::addr::Gpa;
 use kvm_policy::{
-    control::{Change, Control as Registers},
+    control::{is_valid_cr8, pdptes_valid, Change, Control as Registers},
     msr::{By, Refusal},
+    xcr::check_xcr,
 };
-use x86_defs::{Cr0, Cr4, Efer};
+use x86_defs::SegReg;
 
 /// CR0, 2, 3, 4 or 8.
 pub(crate) fn cr<V: Vendor>(state: &VcpuState<V>, n: u8) -> u64 {
@@ -47,85 +48,55 @@ pub fn write_cr<V: Vendor>(cx: &mut Cx<'_, V>, n: u8, value: u64) -> Result<(), 
     }
 }
 
-/// Bits of CR0 that exist; the others in the low half are ignored.
-const CR0_KNOWN: Cr0 = Cr0::all();
-
 fn write_cr0<V: Vendor>(cx: &mut Cx<'_, V>, value: u64) -> Result<(), Stop> {
-    if value >> 32 != 0 {
-        return Err(Stop::GP0);
-    }
-    let new = Cr0::from_bits_truncate(value) & CR0_KNOWN | Cr0::ET;
-    let control = &cx.state.control;
-    let (old, cr4, efer) = (control.cr0(), control.cr4(), control.efer());
-    let paging = new.contains(Cr0::PG);
-    if paging && !new.contains(Cr0::PE) || new.contains(Cr0::NW) && !new.contains(Cr0::CD) {
-        return Err(Stop::GP0);
-    }
-    let turns_on = paging && !old.contains(Cr0::PG);
-    let mut new_efer = efer;
-    if turns_on && efer.contains(Efer::LME) {
-        if !cr4.contains(Cr4::PAE) || control.segment(x86_defs::SegReg::Cs).l {
-            return Err(Stop::GP0);
-        }
-        new_efer |= Efer::LMA;
-    }
-    if !paging {
-        if cr4.contains(Cr4::PCIDE) || efer.contains(Efer::LMA) && is_in_64_bit(cx.state) {
-            return Err(Stop::GP0);
-        }
-        new_efer &= !Efer::LMA;
-    }
-    if turns_on && cr4.contains(Cr4::PAE) && !new_efer.contains(Efer::LMA) {
-        load_pdptrs(cx, cx.state.control.cr3())?;
-    }
-    let control = &mut cx.state.control;
-    if new_efer != efer {
-        control.set_efer(new_efer);
-    }
-    control.set_cr0(new);
-    if (old ^ new).intersects(Cr0::PG | Cr0::WP) {
-        control.flush_tlb();
-    }
-    Ok(())
+    let cs_l = cx.state.control.segment(SegReg::Cs).l;
+    let (new, change) = all(cx.state).write_cr0(value, cs_l).map_err(|_| Stop::GP0)?;
+    commit(cx, new, change)
 }
-
-fn is_in_64_bit<V: Vendor>(state: &VcpuState<V>) -> bool {
-    state.control.segment(x86_defs::SegReg::Cs).l
-}
-
-/// The bit of CR3 that says, with CR4.PCIDE, that translations may stay.
-const CR3_NO_FLUSH: u64 = 1 << 63;
 
 fn write_cr3<V: Vendor>(cx: &mut Cx<'_, V>, value: u64) -> Result<(), Stop> {
-    let control = &cx.state.control;
-    let (cr4, efer) = (control.cr4(), control.efer());
-    let mut value = value;
-    let mut keep = false;
-    if cr4.contains(Cr4::PCIDE) {
-        keep = value & CR3_NO_FLUSH != 0;
-        value &= !CR3_NO_FLUSH;
+    let old = all(cx.state);
+    // Outside of long mode there are 32 bits.
+    let value = if old.is_long() { value } else { value & 0xffff_ffff };
+    let (new, change) = old.write_cr3(value, &cx.state.cpuid.features).map_err(|_| Stop::GP0)?;
+    commit(cx, new, change)
+}
+
+fn write_cr4<V: Vendor>(cx: &mut Cx<'_, V>, value: u64) -> Result<(), Stop> {
+    let (new, change) =
+        all(cx.state).write_cr4(value, &cx.state.cpuid.features).map_err(|_| Stop::GP0)?;
+    commit(cx, new, change)
+}
+
+/// Makes the registers what they are to be, and does what follows.
+fn commit<V: Vendor>(cx: &mut Cx<'_, V>, new: Registers, change: Change) -> Result<(), Stop> {
+    if change.contains(Change::LOAD_PDPTES) {
+        load_pdptrs(cx, new.cr3)?;
     }
-    if efer.contains(Efer::LMA) {
-        if value >> cx.state.physical_bits() != 0 {
-            return Err(Stop::GP0);
-        }
-    } else {
-        value &= 0xffff_ffff;
-        if control.cr0().contains(Cr0::PG) && cr4.contains(Cr4::PAE) {
-            load_pdptrs(cx, value)?;
-        }
+    let old = all(cx.state);
+    let control = &mut cx.state.control;
+    if new.efer != old.efer {
+        control.set_efer(new.efer);
     }
-    cx.state.control.set_cr3(value);
-    if !keep {
-        cx.state.control.flush_tlb();
+    if new.cr0 != old.cr0 {
+        control.set_cr0(new.cr0);
+    }
+    if new.cr3 != old.cr3 {
+        control.set_cr3(new.cr3);
+    }
+    // Nested paging caches translations by address space: whatever changes how
+    // tables are walked, or which translations are valid, begins a new one.
+    if change.intersects(Change::PAGING | Change::FLUSH_ALL | Change::FLUSH_CURRENT) {
+        control.flush_tlb();
+    }
+    if new.cr4 != old.cr4 {
+        cx.state.set_cr4(new.cr4);
     }
     Ok(())
 }
 
 /// Loads the page-directory pointers of PAE paging (SDM vol. 3, 4.4.1).
 pub(crate) fn load_pdptrs<V: Vendor>(cx: &mut Cx<'_, V>, cr3: u64) -> Result<(), Stop> {
-    const PRESENT: u64 = 1;
-    const RESERVED: u64 = 0x1e6;
     let mut bytes = [0; 32];
     let table = Gpa::new(cr3 & 0xffff_ffe0);
     cx.vm.memory().read(table, &mut bytes).map_err(|_| Stop::GP0)?;
@@ -134,47 +105,16 @@ pub(crate) fn load_pdptrs<V: Vendor>(cx: &mut Cx<'_, V>, cr3: u64) -> Result<(),
         let mut raw = [0; 8];
         raw.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
         *pointer = u64::from_le_bytes(raw);
-        if *pointer & PRESENT != 0 && *pointer & RESERVED != 0 {
-            return Err(Stop::GP0);
-        }
+    }
+    if !pdptes_valid(&pointers, &cx.state.cpuid.features) {
+        return Err(Stop::GP0);
     }
     cx.state.pdptrs = pointers;
     Ok(())
 }
 
-fn write_cr4<V: Vendor>(cx: &mut Cx<'_, V>, value: u64) -> Result<(), Stop> {
-    let new = Cr4::from_bits_retain(value);
-    if !cx.state.allows_cr4(value) {
-        return Err(Stop::GP0);
-    }
-    let control = &cx.state.control;
-    let (old, efer) = (control.cr4(), control.efer());
-    let is_long = efer.contains(Efer::LMA);
-    if is_long && (!new.contains(Cr4::PAE) || (old ^ new).contains(Cr4::LA57)) {
-        return Err(Stop::GP0);
-    }
-    let pcid_on = new.contains(Cr4::PCIDE) && !old.contains(Cr4::PCIDE);
-    if pcid_on && (!is_long || control.cr3() & 0xfff != 0) {
-        return Err(Stop::GP0);
-    }
-    const PDPTR_BITS: Cr4 =
-        Cr4::PAE.union(Cr4::PSE).union(Cr4::PGE).union(Cr4::SMEP).union(Cr4::SMAP);
-    let changed = old ^ new;
-    let is_pae = control.cr0().contains(Cr0::PG) && new.contains(Cr4::PAE) && !is_long;
-    if is_pae && changed.intersects(PDPTR_BITS) {
-        load_pdptrs(cx, cx.state.control.cr3())?;
-    }
-    cx.state.set_cr4(new);
-    if changed.intersects(PDPTR_BITS | Cr4::LA57 | Cr4::PKE)
-        || changed.contains(Cr4::PCIDE) && !new.contains(Cr4::PCIDE)
-    {
-        cx.state.control.flush_tlb();
-    }
-    Ok(())
-}
-
 fn write_cr8<V: Vendor>(cx: &mut Cx<'_, V>, value: u64) -> Result<(), Stop> {
-    if value > 15 {
+    if !is_valid_cr8(value) {
         return Err(Stop::GP0);
     }
     let cr8 = value as u8;
@@ -221,8 +161,8 @@ pub(crate) fn all<V: Vendor>(state: &VcpuState<V>) -> Registers {
 ///
 /// #GP(0).
 pub fn write_xcr<V: Vendor>(cx: &mut Cx<'_, V>, n: u32, value: u64) -> Result<(), Stop> {
-    let allowed = value & !cx.state.cpuid.features.xcr0 == 0;
-    if n != 0 || !allowed || !cx.state.extended.set_xcr0(value) {
+    let is_valid = check_xcr(n, value, &cx.state.cpuid.features).is_ok();
+    if !is_valid || !cx.state.extended.set_xcr0(value) {
         return Err(Stop::GP0);
     }
     Ok(())

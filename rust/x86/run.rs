@@ -7,8 +7,11 @@
 
 use crate::{
     control::Control,
-    inject, mailbox,
+    inject,
+    ioctl::sync_regs,
+    mailbox,
     outcome::Next,
+    pv::clock,
     state::{Activity, Cx},
     userspace,
     vendor::Vendor,
@@ -34,6 +37,7 @@ pub(crate) fn run<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<u32> {
     cx.state.extended.begin_run();
     let result = with_loaded(cx, |cx| &mut cx.state.fpu, run_loop);
     userspace::publish(cx)?;
+    sync_regs::publish(cx)?;
     result.map(|()| 0)
 }
 
@@ -41,6 +45,7 @@ fn run_loop<V: Vendor>(cx: &mut Cx<'_, V>) -> Result {
     if cx.state.activity == Activity::Uninitialized {
         return wait_for_start(cx);
     }
+    sync_regs::accept(cx)?;
     userspace::accept(cx)?;
     if userspace::complete(cx)? == Next::ToUser {
         return Ok(());
@@ -94,6 +99,9 @@ fn serve<V: Vendor>(cx: &mut Cx<'_, V>, requests: Taken) {
     if requests.has(Request::FLUSH_TLB) {
         cx.state.control.flush_tlb();
     }
+    if requests.has(clock::UPDATE) {
+        clock::update(cx);
+    }
 }
 
 /// Enters the guest, unless something has to be seen to first; whether it did.
@@ -110,6 +118,12 @@ fn enter<V: Vendor>(cx: &mut Cx<'_, V>, off: &mut IrqOff) -> bool {
         return false;
     }
     let state = &mut *cx.state;
+    let here = kernel::cpu::CpuId::current().as_u32();
+    if state.pv.clock.is_from_elsewhere(here) && !cx.vm.arch().clock.is_stable() {
+        vcpu.requests.set(clock::UPDATE);
+        vcpu.kick.leave();
+        return false;
+    }
     state.has_run = true;
     state.fpu.before_entry(off);
     state.extended.before_entry(off);

@@ -50,11 +50,6 @@ impl Settings {
         self.quirks_off.load(Relaxed) & quirk as u64 == 0
     }
 
-    /// Turns these quirks off and all others on.
-    pub(crate) fn set_quirks_off(&self, quirks: u64) {
-        self.quirks_off.store(quirks, Relaxed);
-    }
-
     /// Turns these quirks off too.
     pub(crate) fn add_quirks_off(&self, quirks: u64) {
         self.quirks_off.store(self.quirks_off.load(Relaxed) | quirks, Relaxed);

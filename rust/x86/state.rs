@@ -7,12 +7,13 @@ use crate::{
     debug::Debug,
     host,
     inject::Events,
+    pv::Pv,
     tsc::Tsc,
     userspace::Completion,
     vendor::{Vendor, X86},
 };
 use kernel::prelude::*;
-use kvm_core::{memory::VcpuMemory, vcpu::Held, vm::Vm};
+use kvm_core::{memory::VcpuMemory, vcpu::Held, vm::Vm, wiring::Wiring};
 use kvm_emulate::{io::Replay, Table};
 use kvm_irqchip::lapic::{ApicBase, LocalApic};
 use kvm_policy::{
@@ -44,6 +45,20 @@ pub enum Activity {
     Halted = 3,
     /// A start-up message came.
     SipiReceived = 4,
+}
+
+impl Activity {
+    /// The state with a number, if there is one.
+    pub(crate) fn from_number(number: u32) -> Option<Self> {
+        let all = [
+            Self::Runnable,
+            Self::Uninitialized,
+            Self::InitReceived,
+            Self::Halted,
+            Self::SipiReceived,
+        ];
+        all.into_iter().find(|activity| *activity as u32 == number)
+    }
 }
 
 /// The state.
@@ -82,6 +97,8 @@ pub struct VcpuState<V: Vendor> {
     pub mtrrs: Mtrrs,
     /// Machine-check registers.
     pub mce: Mce,
+    /// What the guest uses of KVM's own features.
+    pub pv: Pv,
     /// Where SMRAM is.
     pub smbase: u64,
     /// It was in the guest at least once: its CPUID is fixed.
@@ -101,7 +118,7 @@ impl<V: Vendor> VcpuState<V> {
             control: V::new_control(vm)?,
             gprs: [0; 16],
             events: Events::default(),
-            activity: if id == vm.arch().settings.boot_cpu() { Activity::Runnable } else { Activity::Uninitialized },
+            activity: first_activity(vm, id),
             apic: None,
             apic_base: ApicBase::reset(id == vm.arch().settings.boot_cpu()),
             debug: Debug::new(),
@@ -115,6 +132,7 @@ impl<V: Vendor> VcpuState<V> {
             msrs: MsrFile::new(&host::get()?.feature_msrs),
             mtrrs: Mtrrs::default(),
             mce: Mce::default(),
+            pv: Pv::default(),
             smbase: SMBASE_RESET,
             has_run: false,
             replay: Replay::new(),
@@ -181,11 +199,6 @@ impl<V: Vendor> VcpuState<V> {
         u32::from(self.cpuid.features.phys_bits).min(52)
     }
 
-    /// Whether the guest may set these bits of CR4.
-    pub(crate) fn allows_cr4(&self, cr4: u64) -> bool {
-        cr4 & self.cpuid.features.cr4_reserved == 0
-    }
-
     /// Sets CR4 and what follows it.
     pub(crate) fn set_cr4(&mut self, cr4: Cr4) {
         self.control.set_cr4(cr4);
@@ -197,5 +210,14 @@ impl<V: Vendor> VcpuState<V> {
         // XSAVES can't be kept from a guest that has XSAVE.
         self.extended.set_xsaves(self.cpuid.has(F::XSAVE));
         self.events.check = true;
+    }
+}
+
+/// Without an interrupt controller in the kernel userspace starts each vCPU.
+fn first_activity<V: Vendor>(vm: &Vm<X86<V>>, id: u32) -> Activity {
+    if X86::<V>::has_irqchip(vm) && id != vm.arch().settings.boot_cpu() {
+        Activity::Uninitialized
+    } else {
+        Activity::Runnable
     }
 }

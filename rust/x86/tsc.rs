@@ -10,6 +10,7 @@
 use crate::{
     control::Control,
     params,
+    pv::clock,
     state::{Cx, VcpuState},
     vendor::{Vendor, X86},
 };
@@ -116,8 +117,16 @@ pub(crate) fn guest_now<V: Vendor>(state: &VcpuState<V>) -> u64 {
 
 /// Userspace sets the guest's TSC.
 pub(crate) fn set_by_host<V: Vendor>(cx: &mut Cx<'_, V>, value: u64) {
-    cx.vm.arch().tsc.lock().join(&mut cx.state.tsc, Some(value));
+    let vcpus = cx.vm.vcpus().count();
+    let agree = {
+        let mut sync = cx.vm.arch().tsc.lock();
+        sync.join(&mut cx.state.tsc, Some(value));
+        sync.all_agree(vcpus)
+    };
     changed(cx);
+    if agree != cx.vm.arch().clock.is_stable() {
+        clock::update_all(&cx.vm, |_| {});
+    }
 }
 
 /// The guest sets its TSC. The difference shows in IA32_TSC_ADJUST.
@@ -143,6 +152,7 @@ fn move_by<V: Vendor>(cx: &mut Cx<'_, V>, by: u64) {
 
 fn changed<V: Vendor>(cx: &mut Cx<'_, V>) {
     cx.state.control.set_tsc_offset(cx.state.tsc.offset);
+    cx.vcpu.requests.set(clock::UPDATE);
 }
 
 /// Whether guests can have a TSC of this frequency.
@@ -158,6 +168,7 @@ pub(crate) fn is_possible(khz: u32) -> bool {
 pub(crate) fn set_khz<V: Vendor>(cx: &mut Cx<'_, V>, khz: usize) -> Result<u32> {
     let khz = checked_khz(khz)?;
     cx.state.tsc.khz = khz;
+    cx.vcpu.requests.set(clock::UPDATE);
     Ok(0)
 }
 

@@ -24,6 +24,7 @@ use kvm_core::{
     vm::Vm,
 };
 use kvm_sys::{kick::Kick, x86::Extension};
+use kvm_uapi::vcpu::EnableCap;
 
 /// One vendor's virtualization extension.
 pub trait Vendor: Paging + Sized {
@@ -121,6 +122,10 @@ impl<V: Vendor> Arch for X86<V> {
 
     fn new_vcpu(vm: &Vm<Self>, id: u32, index: u32) -> impl Init<VcpuState<V>, Error> {
         VcpuState::new(vm, id, index)
+    }
+
+    fn enable_cap(vm: ArcBorrow<'_, Vm<Self>>, wanted: &EnableCap) -> Result<u32> {
+        ioctl::enable_cap::enable(&vm, wanted)
     }
 
     fn vm_ioctl(vm: ArcBorrow<'_, Vm<Self>>, request: u32, arg: usize) -> Result<u32> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What an x86 VM has besides what all architectures share.
 
-use crate::{settings::Settings, tsc, vendor::Vendor};
+use crate::{pv::clock::VmClock, settings::Settings, tsc, vendor::Vendor};
 use core::marker::PhantomData;
 use kernel::{
     new_mutex,
@@ -14,7 +14,8 @@ use kernel::{
 
 /// The x86 part of a VM.
 ///
-/// Locks: `tsc` is held for a few instructions; nothing is taken inside it.
+/// Locks: `tsc` is held for a few instructions; nothing is taken inside it. That of
+/// `clock` is described there.
 #[pin_data]
 pub struct VmState<V: Vendor> {
     /// What userspace chose.
@@ -22,6 +23,9 @@ pub struct VmState<V: Vendor> {
     /// What the vCPUs' time-stamp counters have in common.
     #[pin]
     pub(crate) tsc: Mutex<tsc::Sync>,
+    /// The guest's time.
+    #[pin]
+    pub(crate) clock: VmClock,
     /// Frequency of the counters of vCPUs to come.
     tsc_khz: Atomic<u32>,
     _vendor: PhantomData<fn() -> V>,
@@ -33,6 +37,7 @@ impl<V: Vendor> VmState<V> {
         try_pin_init!(Self {
             settings: Settings::new(),
             tsc <- new_mutex!(tsc::Sync::default(), "kvm_tsc"),
+            clock <- VmClock::new(),
             tsc_khz: Atomic::new(kvm_sys::x86::tsc::khz()),
             _vendor: PhantomData,
         })

@@ -83,6 +83,12 @@ ioctls! {
     KVM_SET_GUEST_DEBUG = iow::<x86::GuestDebug>(0x9b);
     /// vCPU: machine-check banks and features.
     KVM_X86_SETUP_MCE = iow::<u64>(0x9c);
+    /// vCPU: injects a machine check.
+    KVM_X86_SET_MCE = iow::<x86::X86Mce>(0x9e);
+    /// vCPU: reads what waits for delivery.
+    KVM_GET_VCPU_EVENTS = ior::<x86::VcpuEvents>(0x9f);
+    /// vCPU: sets what waits for delivery.
+    KVM_SET_VCPU_EVENTS = iow::<x86::VcpuEvents>(0xa0);
     /// vCPU: reads debug registers.
     KVM_GET_DEBUGREGS = ior::<x86::Debugregs>(0xa1);
     /// vCPU: sets debug registers.

@@ -58,6 +58,38 @@ pub enum Vector {
 }
 
 impl Vector {
+    /// All of them, by number.
+    const ALL: [Self; 23] = [
+        Self::De,
+        Self::Db,
+        Self::Nmi,
+        Self::Bp,
+        Self::Of,
+        Self::Br,
+        Self::Ud,
+        Self::Nm,
+        Self::Df,
+        Self::Ts,
+        Self::Np,
+        Self::Ss,
+        Self::Gp,
+        Self::Pf,
+        Self::Mf,
+        Self::Ac,
+        Self::Mc,
+        Self::Xm,
+        Self::Ve,
+        Self::Cp,
+        Self::Hv,
+        Self::Vc,
+        Self::Sx,
+    ];
+
+    /// The vector with a number, if the architecture gives it a meaning.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|vector| *vector as u8 == number)
+    }
+
     /// Whether delivery in protected mode pushes an error code.
     #[inline]
     pub const fn has_error_code(self) -> bool {

@@ -2,7 +2,11 @@
 //! Guest memory by linear address, as the emulator accesses it.
 
 use super::cpu::Processor;
-use crate::{control::Control, state::VcpuState, vendor::Vendor};
+use crate::{
+    control::Control,
+    state::{Cx, VcpuState},
+    vendor::Vendor,
+};
 use kernel::prelude::*;
 use kvm_core::memory::Kind;
 use kvm_emulate::{
@@ -50,6 +54,15 @@ pub(crate) fn paging<V: Vendor>(state: &VcpuState<V>) -> Paging {
         physical_bits: state.physical_bits(),
         huge_pages: true,
     }
+}
+
+/// Where a linear address leads, for the guest's kernel.
+pub(super) fn physical<V: Vendor>(cx: &Cx<'_, V>, linear: u64) -> Option<u64> {
+    let access = mode::Access { write: false, fetch: false, user: false, smap_override: true };
+    let mut guest = cx.vm.memory().guest();
+    walk::translate(&paging(cx.state), &mut guest, linear, access)
+        .ok()
+        .map(|translation| translation.gpa.raw())
 }
 
 /// Parts of an access, split at page boundaries: linear address, and range of the

@@ -190,6 +190,11 @@ pub(crate) fn advance<V: Vendor>(cx: &mut Cx<'_, V>, next: u64) {
     }
 }
 
+/// Where a linear address leads, for the guest's kernel; nothing is changed.
+pub(crate) fn physical<V: Vendor>(cx: &mut Cx<'_, V>, linear: u64) -> Option<u64> {
+    linear::physical(cx, linear)
+}
+
 /// Whether the instruction at RIP is VMCALL or VMMCALL.
 pub(crate) fn is_hypercall<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
     fetch(&mut Processor::new(cx), &[])

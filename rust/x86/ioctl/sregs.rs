@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
-//! `KVM_GET_SREGS` and `KVM_SET_SREGS`.
+//! `KVM_GET_SREGS` and `KVM_SET_SREGS`, and the same with page-directory pointers.
 
 use crate::{apic, control::Control, registers, regs, state::Cx, vendor::Vendor};
 use kernel::prelude::*;
 use kvm_emulate::Table;
-use kvm_policy::msr::By;
+use kvm_policy::{
+    control::is_valid_cr8,
+    msr::By,
+    sregs::{check_sregs, check_sregs2, PDPTRS_VALID},
+};
 use kvm_sys::user;
-use kvm_uapi::x86::{self as uapi, Dtable, Sregs};
+use kvm_uapi::x86::{self as uapi, Dtable, Sregs, Sregs2};
 use x86_defs::{Cr0, Cr4, Efer, SegReg, Segment, TableReg};
 
 fn to_user(from: &Segment) -> uapi::Segment {
@@ -85,39 +89,27 @@ fn pending_interrupt<V: Vendor>(cx: &Cx<'_, V>) -> [u64; 4] {
     bitmap
 }
 
-/// Whether the values make a state that a processor can be in.
-fn is_possible<V: Vendor>(cx: &Cx<'_, V>, sregs: &Sregs) -> bool {
-    let cr0 = Cr0::from_bits_retain(sregs.cr0);
-    let cr4 = Cr4::from_bits_retain(sregs.cr4);
-    let efer = Efer::from_bits_retain(sregs.efer);
-    let paging = cr0.contains(Cr0::PG);
-    if efer.contains(Efer::LME) && paging {
-        if !cr4.contains(Cr4::PAE) || !efer.contains(Efer::LMA) {
-            return false;
-        }
-        if sregs.cr3 >> cx.state.physical_bits() != 0 {
-            return false;
-        }
-    } else if efer.contains(Efer::LMA) || sregs.cs.l != 0 {
-        return false;
-    }
-    let cr0_ok = sregs.cr0 >> 32 == 0
-        && (!paging || cr0.contains(Cr0::PE))
-        && (!cr0.contains(Cr0::NW) || cr0.contains(Cr0::CD));
-    let allowed = cx.state.cpuid.features.efer_valid | Efer::LMA.bits();
-    cr0_ok
-        && sregs.cr8 <= 15
-        && sregs.cr4 & cx.state.cpuid.features.cr4_reserved == 0
-        && sregs.efer & !allowed == 0
-}
-
 /// Sets them.
 ///
 /// # Errors
 ///
 /// `EINVAL` for a state that no processor can be in.
 pub(crate) fn restore<V: Vendor>(cx: &mut Cx<'_, V>, sregs: &Sregs) -> Result {
-    if !is_possible(cx, sregs) {
+    check_sregs(sregs, &cx.state.cpuid.features).map_err(|_| EINVAL)?;
+    load(cx, sregs)?;
+    let state = &mut *cx.state;
+    state.events.user_interrupt = first_vector(&sregs.interrupt_bitmap);
+    if is_pae(sregs) {
+        // Userspace may have set registers before memory: what can't be read now
+        // is found out by the guest.
+        let _ = registers::load_pdptrs(cx, sregs.cr3);
+    }
+    Ok(())
+}
+
+/// Loads what both structures have; the values were checked.
+fn load<V: Vendor>(cx: &mut Cx<'_, V>, sregs: &Sregs) -> Result {
+    if !is_valid_cr8(sregs.cr8) {
         return Err(EINVAL);
     }
     apic::set_base(cx, sregs.apic_base, By::Host).map_err(|_| EINVAL)?;
@@ -145,16 +137,14 @@ pub(crate) fn restore<V: Vendor>(cx: &mut Cx<'_, V>, sregs: &Sregs) -> Result {
         control.set_segment(reg, &from_user(segment));
     }
     control.flush_tlb();
-    if state.apic.is_none() {
-        state.control.set_cr8(sregs.cr8 as u8, None);
+    let cr8 = sregs.cr8 as u8;
+    match &mut state.apic {
+        Some(apic) => {
+            let _ = apic.set_cr8(cr8);
+        }
+        None => state.control.set_cr8(cr8, None),
     }
-    state.events.user_interrupt = first_vector(&sregs.interrupt_bitmap);
     state.events.check = true;
-    if is_pae(sregs) {
-        // Userspace may have set registers before memory: what can't be read now
-        // is found out by the guest.
-        let _ = registers::load_pdptrs(cx, sregs.cr3);
-    }
     Ok(())
 }
 
@@ -176,4 +166,72 @@ pub(crate) fn get<V: Vendor>(cx: &Cx<'_, V>, arg: usize) -> Result<u32> {
 pub(crate) fn set<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
     let sregs: Sregs = user::read(arg)?;
     restore(cx, &sregs).map(|()| 0)
+}
+
+/// `KVM_GET_SREGS2`.
+pub(crate) fn get2<V: Vendor>(cx: &Cx<'_, V>, arg: usize) -> Result<u32> {
+    let Sregs { cs, ds, es, fs, gs, ss, tr, ldt, gdt, idt, cr0, cr2, cr3, cr4, cr8, .. } =
+        snapshot(cx);
+    let is_pae = registers::all(cx.state).is_pae_paging();
+    let all = Sregs2 {
+        cs,
+        ds,
+        es,
+        fs,
+        gs,
+        ss,
+        tr,
+        ldt,
+        gdt,
+        idt,
+        cr0,
+        cr2,
+        cr3,
+        cr4,
+        cr8,
+        efer: cx.state.control.efer().bits(),
+        apic_base: regs::apic_base(cx.state),
+        flags: if is_pae { PDPTRS_VALID } else { 0 },
+        pdptrs: if is_pae { cx.state.pdptrs } else { [0; 4] },
+    };
+    user::write(arg, &all).map(|()| 0)
+}
+
+/// `KVM_SET_SREGS2`.
+///
+/// # Errors
+///
+/// `EINVAL` for a state that no processor can be in, or unknown flags.
+pub(crate) fn set2<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
+    let all: Sregs2 = user::read(arg)?;
+    check_sregs2(&all, &cx.state.cpuid.features).map_err(|_| EINVAL)?;
+    let Sregs2 { cs, ds, es, fs, gs, ss, tr, ldt, gdt, idt, cr0, cr2, cr3, cr4, cr8, .. } = all;
+    let sregs = Sregs {
+        cs,
+        ds,
+        es,
+        fs,
+        gs,
+        ss,
+        tr,
+        ldt,
+        gdt,
+        idt,
+        cr0,
+        cr2,
+        cr3,
+        cr4,
+        cr8,
+        efer: all.efer,
+        apic_base: all.apic_base,
+        interrupt_bitmap: [0; 4],
+    };
+    load(cx, &sregs)?;
+    if all.flags & PDPTRS_VALID != 0 {
+        cx.state.pdptrs = all.pdptrs;
+    } else if is_pae(&sregs) {
+        // As above.
+        let _ = registers::load_pdptrs(cx, sregs.cr3);
+    }
+    Ok(0)
 }

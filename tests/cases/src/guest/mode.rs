@@ -14,7 +14,7 @@
 //!
 //! Page tables map 4 GiB to themselves with 2 MiB pages (4 MiB without PAE), for everybody.
 
-use anyhow::{Result, ensure};
+use anyhow::{ensure, Result};
 use kvm_bindings::{kvm_dtable, kvm_segment};
 
 use super::ram::Ram;

@@ -6,10 +6,10 @@ use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{ensure, Context, Result};
 use nix::errno::Errno;
 use nix::sys::mman::{
-    MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munmap,
+    madvise, mmap, mmap_anonymous, mprotect, munmap, MapFlags, MmapAdvise, ProtFlags,
 };
 
 /// A mapping. Guests and threads change it at any time: it is only read and written whole values at a

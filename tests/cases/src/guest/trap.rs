@@ -2,7 +2,7 @@
 //! What guests do on exceptions and interrupts that they have no handler of their own for: they note
 //! what happened, write to [`PORT`], and go on where the host says.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{bail, ensure, Result};
 
 use super::code::guest;
 use super::exit::Exit;

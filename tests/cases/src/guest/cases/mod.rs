@@ -18,13 +18,13 @@ mod msr;
 mod run;
 mod state;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{bail, ensure, Context, Result};
 use kvm_bindings as abi;
 use nix::errno::Errno;
 
 use super::code::{check_eq, guest};
 use super::exit::Exit;
-use super::mode::{self, CODE, DATA, Mode};
+use super::mode::{self, Mode, CODE, DATA};
 use super::ram::Ram;
 use super::request;
 use super::vm::Vm;

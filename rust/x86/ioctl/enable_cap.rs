@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: GPL-2.0
+//! `KVM_ENABLE_CAP` of a VM: one function for each capability.
+
+use crate::{
+    settings::QUIRKS,
+    vendor::{Vendor, X86},
+};
+use kernel::prelude::*;
+use kvm_core::vm::Vm;
+use kvm_uapi::{
+    cap::{
+        KVM_CAP_DISABLE_QUIRKS, KVM_CAP_DISABLE_QUIRKS2, KVM_CAP_EXCEPTION_PAYLOAD,
+        KVM_CAP_MSR_PLATFORM_INFO, KVM_CAP_X86_TRIPLE_FAULT_EVENT,
+    },
+    vcpu::EnableCap,
+};
+
+pub(crate) fn enable<V: Vendor>(vm: &Vm<X86<V>>, wanted: &EnableCap) -> Result<u32> {
+    if wanted.flags != 0 {
+        return Err(EINVAL);
+    }
+    let settings = &vm.arch().settings;
+    let [arg, ..] = wanted.args;
+    match wanted.cap {
+        KVM_CAP_DISABLE_QUIRKS2 if arg & !QUIRKS != 0 => return Err(EINVAL),
+        KVM_CAP_DISABLE_QUIRKS2 => settings.add_quirks_off(arg),
+        // Older than the check of the bits.
+        KVM_CAP_DISABLE_QUIRKS => settings.add_quirks_off(arg & QUIRKS),
+        KVM_CAP_MSR_PLATFORM_INFO => settings.set_platform_info(arg != 0),
+        KVM_CAP_EXCEPTION_PAYLOAD => settings.set_exception_payload(arg != 0),
+        KVM_CAP_X86_TRIPLE_FAULT_EVENT => settings.set_triple_fault_event(arg != 0),
+        _ => return Err(EINVAL),
+    }
+    Ok(0)
+}

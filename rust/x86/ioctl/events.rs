@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What waits for delivery, and whether the vCPU runs: `KVM_GET_VCPU_EVENTS`,
+//! `KVM_SET_VCPU_EVENTS`, `KVM_GET_MP_STATE`, `KVM_SET_MP_STATE`.
+
+use crate::{
+    control::Control,
+    inject::{self, Injected},
+    mailbox,
+    state::{Activity, Cx},
+    vendor::Vendor,
+};
+use kernel::prelude::*;
+use kvm_emulate::{Exception, Shadow};
+use kvm_sys::user;
+use kvm_uapi::{
+    vcpu::MpState,
+    x86::{EventException, EventInterrupt, EventNmi, EventSmi, EventTripleFault, VcpuEvents},
+};
+use x86_defs::Vector;
+
+mod flag {
+    pub(super) const NMI_PENDING: u32 = 1 << 0;
+    pub(super) const SIPI_VECTOR: u32 = 1 << 1;
+    pub(super) const SHADOW: u32 = 1 << 2;
+    pub(super) const SMM: u32 = 1 << 3;
+    pub(super) const PAYLOAD: u32 = 1 << 4;
+    pub(super) const TRIPLE_FAULT: u32 = 1 << 5;
+    pub(super) const ALL: u32 = NMI_PENDING | SIPI_VECTOR | SHADOW | SMM | PAYLOAD | TRIPLE_FAULT;
+}
+
+/// `interrupt.shadow`: after MOV SS or POP SS.
+const SHADOW_MOV_SS: u8 = 1;
+/// `interrupt.shadow`: after STI.
+const SHADOW_STI: u8 = 2;
+
+/// The events, as userspace has them.
+pub(crate) fn snapshot<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<VcpuEvents> {
+    mailbox::open(cx)?;
+    let settings = &cx.vm.arch().settings;
+    let with_payload = settings.exception_payload();
+    if !with_payload {
+        inject::deliver_payload(cx.state);
+    }
+    let mut flags = flag::NMI_PENDING | flag::SHADOW | flag::SMM;
+    let events = &cx.state.events;
+    let mut triple_fault = EventTripleFault { pending: 0 };
+    if with_payload {
+        flags |= flag::PAYLOAD;
+    }
+    if settings.triple_fault_event() {
+        flags |= flag::TRIPLE_FAULT;
+        triple_fault.pending = events.triple_fault.into();
+    }
+    let payload = events.exception.and_then(|exception| exception.payload);
+    Ok(VcpuEvents {
+        exception: exception(events, with_payload),
+        interrupt: interrupt::<V>(events, cx.state.control.shadow()),
+        nmi: EventNmi {
+            injected: (events.injected == Some(Injected::Nmi)).into(),
+            pending: events.nmis,
+            masked: cx.state.control.nmi_blocked().into(),
+            pad: 0,
+        },
+        sipi_vector: 0,
+        flags,
+        smi: EventSmi { smm: 0, pending: 0, smm_inside_nmi: 0, latched_init: 0 },
+        triple_fault,
+        reserved: [0; 26],
+        exception_has_payload: payload.is_some().into(),
+        exception_payload: payload.unwrap_or(0),
+    })
+}
+
+/// The exception that waits or was interrupted. Those that an instruction raises
+/// will be raised by it again.
+fn exception(events: &inject::Events, with_payload: bool) -> EventException {
+    let mut shown =
+        EventException { injected: 0, nr: 0, has_error_code: 0, pending: 0, error_code: 0 };
+    let code = match (events.exception, events.injected) {
+        (Some(exception), _) if !is_soft(exception.vector as u8) => {
+            shown.nr = exception.vector as u8;
+            shown.pending = 1;
+            // Without the capability one field stands for both.
+            shown.injected = (!with_payload).into();
+            exception.error_code
+        }
+        (None, Some(Injected::Exception { vector, code })) if !is_soft(vector) => {
+            shown.nr = vector;
+            shown.injected = 1;
+            code
+        }
+        _ => None,
+    };
+    shown.has_error_code = code.is_some().into();
+    shown.error_code = code.unwrap_or(0);
+    shown
+}
+
+fn is_soft(vector: u8) -> bool {
+    vector == Vector::Bp as u8 || vector == Vector::Of as u8
+}
+
+fn interrupt<V: Vendor>(events: &inject::Events, shadow: Shadow) -> EventInterrupt {
+    let waiting = match events.injected {
+        Some(Injected::Interrupt(vector)) => Some(vector),
+        _ => events.user_interrupt,
+    };
+    EventInterrupt {
+        injected: waiting.is_some().into(),
+        nr: waiting.unwrap_or(0),
+        soft: 0,
+        shadow: match shadow {
+            Shadow::None => 0,
+            // One bit for both kinds.
+            _ if V::AMD => SHADOW_MOV_SS | SHADOW_STI,
+            Shadow::Sti => SHADOW_STI,
+            _ => SHADOW_MOV_SS,
+        },
+    }
+}
+
+/// Sets the events.
+///
+/// # Errors
+///
+/// `EINVAL` for unknown flags, for exceptions that aren't, for what needs a
+/// capability that isn't enabled, and for system-management mode.
+pub(crate) fn restore<V: Vendor>(cx: &mut Cx<'_, V>, new: &VcpuEvents) -> Result {
+    let has = |flag| new.flags & flag != 0;
+    let settings = &cx.vm.arch().settings;
+    let unknown = new.flags & !flag::ALL != 0;
+    let payload = has(flag::PAYLOAD) && !settings.exception_payload();
+    let triple = has(flag::TRIPLE_FAULT) && !settings.triple_fault_event();
+    let smi = &new.smi;
+    let smm = has(flag::SMM) && (smi.smm | smi.pending | smi.smm_inside_nmi) != 0;
+    if unknown || payload || triple || smm {
+        return Err(EINVAL);
+    }
+    let (pending, injected) = exceptions(new)?;
+    mailbox::open(cx)?;
+    let state = &mut *cx.state;
+    state.events.exception = pending;
+    state.events.injected = injected.or_else(|| interrupted(new));
+    state.events.user_interrupt = None;
+    if has(flag::SHADOW) {
+        state.control.set_shadow(match new.interrupt.shadow {
+            0 => Shadow::None,
+            shadow if shadow & SHADOW_MOV_SS != 0 => Shadow::MovSs,
+            _ => Shadow::Sti,
+        });
+    }
+    if has(flag::NMI_PENDING) {
+        state.events.nmis = new.nmi.pending.min(2);
+    }
+    state.control.set_nmi_blocked(new.nmi.masked != 0);
+    if has(flag::TRIPLE_FAULT) {
+        state.events.triple_fault = new.triple_fault.pending != 0;
+    }
+    state.events.check = true;
+    Ok(())
+}
+
+/// The exceptions of the structure: one that waits, and one on its way.
+fn exceptions(new: &VcpuEvents) -> Result<(Option<Exception>, Option<Injected>)> {
+    let with_payload = new.flags & flag::PAYLOAD != 0;
+    let is_pending = with_payload && new.exception.pending != 0;
+    if !is_pending && new.exception.injected == 0 {
+        return Ok((None, None));
+    }
+    let vector = new.exception.nr;
+    if vector > 31 || vector == Vector::Nmi as u8 {
+        return Err(EINVAL);
+    }
+    let code = (new.exception.has_error_code != 0).then_some(new.exception.error_code);
+    match Vector::from_number(vector) {
+        Some(vector) if is_pending => {
+            let payload = (new.exception_has_payload != 0).then_some(new.exception_payload);
+            Ok((Some(Exception { vector, error_code: code, payload }), None))
+        }
+        // What no processor raises has nothing to be done before it is delivered.
+        _ => Ok((None, Some(Injected::Exception { vector, code }))),
+    }
+}
+
+/// The NMI or interrupt that is on its way.
+fn interrupted(new: &VcpuEvents) -> Option<Injected> {
+    if new.nmi.injected != 0 {
+        return Some(Injected::Nmi);
+    }
+    (new.interrupt.injected != 0).then_some(Injected::Interrupt(new.interrupt.nr))
+}
+
+pub(crate) fn get<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
+    user::write(arg, &snapshot(cx)?).map(|()| 0)
+}
+
+pub(crate) fn set<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
+    let events: VcpuEvents = user::read(arg)?;
+    restore(cx, &events).map(|()| 0)
+}
+
+/// `KVM_GET_MP_STATE`.
+pub(crate) fn get_activity<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
+    mailbox::open(cx)?;
+    user::write(arg, &MpState { mp_state: cx.state.activity as u32 }).map(|()| 0)
+}
+
+/// `KVM_SET_MP_STATE`.
+///
+/// # Errors
+///
+/// `EINVAL` for unknown states, and for those that need a local APIC if userspace
+/// has it.
+pub(crate) fn set_activity<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
+    let MpState { mp_state } = user::read(arg)?;
+    let activity = Activity::from_number(mp_state).ok_or(EINVAL)?;
+    if activity != Activity::Runnable && cx.state.apic.is_none() {
+        return Err(EINVAL);
+    }
+    cx.state.activity = activity;
+    cx.state.events.check = true;
+    Ok(0)
+}
