@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Intel extended page tables (SDM vol. 3, 31.3.2, tables 31-2 to 31-7).
 
-use super::{Format, ADDRESS, SOFT_MAY_WRITE};
+use super::{Format, ADDRESS, LARGE, SOFT_MAY_WRITE, WRITE};
 use crate::addr::{Gfn, Pfn};
 use crate::entry::{Access, Entry, Leaf, MemoryType};
 use crate::level::Level;
 
 const READ: u64 = 1 << 0;
-const WRITE: u64 = 1 << 1;
 const EXECUTE: u64 = 1 << 2;
 const ANY_ACCESS: u64 = READ | WRITE | EXECUTE;
 const TYPE_WRITE_BACK: u64 = 6 << 3;
 /// The entry's memory type counts alone, not the guest's PAT.
 const IGNORE_PAT: u64 = 1 << 6;
-const LARGE: u64 = 1 << 7;
 const ACCESSED: u64 = 1 << 8;
 const DIRTY: u64 = 1 << 9;
 
@@ -77,30 +75,20 @@ impl Format for Ept {
     }
 
     #[inline]
-    fn as_table(&self, entry: Entry, level: Level) -> Option<Pfn> {
-        let leads_on = self.is_present(entry) && level != Level::Page4K && entry.0 & LARGE == 0;
-        leads_on.then(|| Pfn::new((entry.0 & ADDRESS) >> 12))
-    }
-
-    #[inline]
-    fn as_leaf(&self, entry: Entry, level: Level) -> Option<Leaf> {
-        let maps = self.is_present(entry) && (level == Level::Page4K || entry.0 & LARGE != 0);
-        if !maps {
-            return None;
-        }
+    fn access(&self, entry: Entry) -> Access {
         let mut access = Access::READ;
         access.set(Access::WRITE, entry.0 & WRITE != 0);
         access.set(Access::EXEC, entry.0 & EXECUTE != 0);
-        Some(Leaf {
-            pfn: Pfn::new((entry.0 & ADDRESS) >> 12),
-            access,
-            may_write: entry.0 & SOFT_MAY_WRITE != 0,
-            memory_type: if entry.0 & IGNORE_PAT != 0 {
-                MemoryType::Uncached
-            } else {
-                MemoryType::WriteBack
-            },
-        })
+        access
+    }
+
+    #[inline]
+    fn memory_type(&self, entry: Entry) -> MemoryType {
+        if entry.0 & IGNORE_PAT == 0 {
+            MemoryType::WriteBack
+        } else {
+            MemoryType::Uncached
+        }
     }
 
     #[inline]
@@ -128,11 +116,6 @@ impl Format for Ept {
     #[inline]
     fn clear_dirty(&self, entry: Entry) -> Option<Entry> {
         self.accessed_dirty.then_some(Entry(entry.0 & !DIRTY))
-    }
-
-    #[inline]
-    fn write_protect(&self, entry: Entry) -> Entry {
-        Entry(entry.0 & !WRITE)
     }
 }
 

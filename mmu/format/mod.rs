@@ -12,11 +12,15 @@ pub mod ept;
 pub mod npt;
 
 use crate::addr::{Gfn, Pfn};
-use crate::entry::{Entry, Leaf};
+use crate::entry::{Access, Entry, Leaf, MemoryType};
 use crate::level::Level;
 
 /// Bits 12 to 51: the address of a page or a table.
 pub(crate) const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+/// In a leaf of both formats: writes are allowed.
+pub(crate) const WRITE: u64 = 1 << 1;
+/// In an entry above the lowest level, of both formats: it maps a large page.
+pub(crate) const LARGE: u64 = 1 << 7;
 /// In a leaf, ignored by both processors: [`Leaf::may_write`].
 pub(crate) const SOFT_MAY_WRITE: u64 = 1 << 52;
 
@@ -42,10 +46,29 @@ pub trait Format {
     fn is_present(&self, entry: Entry) -> bool;
 
     /// Frame of the table below, if the entry leads to one.
-    fn as_table(&self, entry: Entry, level: Level) -> Option<Pfn>;
+    #[inline]
+    fn as_table(&self, entry: Entry, level: Level) -> Option<Pfn> {
+        let leads_on = self.is_present(entry) && level != Level::Page4K && entry.0 & LARGE == 0;
+        leads_on.then(|| Pfn::new((entry.0 & ADDRESS) >> 12))
+    }
 
     /// What the entry maps, if it is a leaf.
-    fn as_leaf(&self, entry: Entry, level: Level) -> Option<Leaf>;
+    #[inline]
+    fn as_leaf(&self, entry: Entry, level: Level) -> Option<Leaf> {
+        let maps = self.is_present(entry) && (level == Level::Page4K || entry.0 & LARGE != 0);
+        maps.then(|| Leaf {
+            pfn: Pfn::new((entry.0 & ADDRESS) >> 12),
+            access: self.access(entry),
+            may_write: entry.0 & SOFT_MAY_WRITE != 0,
+            memory_type: self.memory_type(entry),
+        })
+    }
+
+    /// What a leaf lets the guest do.
+    fn access(&self, entry: Entry) -> Access;
+
+    /// How a leaf is cached.
+    fn memory_type(&self, entry: Entry) -> MemoryType;
 
     /// Generation of an MMIO entry.
     fn as_mmio(&self, entry: Entry) -> Option<u64>;
@@ -66,7 +89,10 @@ pub trait Format {
     fn clear_dirty(&self, entry: Entry) -> Option<Entry>;
 
     /// The same leaf without write permission; [`Leaf::may_write`] stays.
-    fn write_protect(&self, entry: Entry) -> Entry;
+    #[inline]
+    fn write_protect(&self, entry: Entry) -> Entry {
+        Entry(entry.0 & !WRITE)
+    }
 
     /// The leaf, one level down, that maps the `index`th part of this one.
     fn part(&self, entry: Entry, level: Level, index: usize) -> Option<Entry> {
@@ -80,7 +106,6 @@ pub trait Format {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::entry::{Access, MemoryType};
 
     /// What every format owes; called by the tests of each.
     pub(crate) fn check_format(format: &impl Format) {

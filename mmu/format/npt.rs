@@ -4,18 +4,16 @@
 //! Every access of a guest counts as a user access (15.25.6), so the user bit is
 //! always set.
 
-use super::{Format, ADDRESS, SOFT_MAY_WRITE};
+use super::{Format, ADDRESS, LARGE, SOFT_MAY_WRITE, WRITE};
 use crate::addr::{Gfn, Pfn};
 use crate::entry::{Access, Entry, Leaf, MemoryType};
 use crate::level::Level;
 
 const PRESENT: u64 = 1 << 0;
-const WRITE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
 const CACHE_DISABLE: u64 = 1 << 4;
 const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
-const LARGE: u64 = 1 << 7;
 const NO_EXECUTE: u64 = 1 << 63;
 
 /// Where an MMIO entry keeps its generation: bits 32 to 47.
@@ -80,30 +78,20 @@ impl Format for Npt {
     }
 
     #[inline]
-    fn as_table(&self, entry: Entry, level: Level) -> Option<Pfn> {
-        let leads_on = self.is_present(entry) && level != Level::Page4K && entry.0 & LARGE == 0;
-        leads_on.then(|| Pfn::new((entry.0 & ADDRESS) >> 12))
-    }
-
-    #[inline]
-    fn as_leaf(&self, entry: Entry, level: Level) -> Option<Leaf> {
-        let maps = self.is_present(entry) && (level == Level::Page4K || entry.0 & LARGE != 0);
-        if !maps {
-            return None;
-        }
+    fn access(&self, entry: Entry) -> Access {
         let mut access = Access::READ;
         access.set(Access::WRITE, entry.0 & WRITE != 0);
         access.set(Access::EXEC, entry.0 & NO_EXECUTE == 0);
-        Some(Leaf {
-            pfn: Pfn::new((entry.0 & ADDRESS) >> 12),
-            access,
-            may_write: entry.0 & SOFT_MAY_WRITE != 0,
-            memory_type: if entry.0 & CACHE_DISABLE != 0 {
-                MemoryType::Uncached
-            } else {
-                MemoryType::WriteBack
-            },
-        })
+        access
+    }
+
+    #[inline]
+    fn memory_type(&self, entry: Entry) -> MemoryType {
+        if entry.0 & CACHE_DISABLE == 0 {
+            MemoryType::WriteBack
+        } else {
+            MemoryType::Uncached
+        }
     }
 
     #[inline]
@@ -130,11 +118,6 @@ impl Format for Npt {
     #[inline]
     fn clear_dirty(&self, entry: Entry) -> Option<Entry> {
         Some(Entry(entry.0 & !DIRTY))
-    }
-
-    #[inline]
-    fn write_protect(&self, entry: Entry) -> Entry {
-        Entry(entry.0 & !WRITE)
     }
 }
 
