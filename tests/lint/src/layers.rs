@@ -144,7 +144,8 @@ fn compare(
 /// The `$(call crate,name,object,imports)` lines of Kbuild.
 fn kbuild_crates(text: &str) -> Result<BTreeMap<String, BTreeSet<String>>> {
     let mut crates = BTreeMap::new();
-    for line in text.lines() {
+    // A backslash at the end of a line goes on in the next.
+    for line in text.replace("\\\n", " ").lines() {
         let Some(call) = line.strip_prefix("$(eval $(call crate,") else { continue };
         let mut words = call.trim_end_matches(')').split(',');
         let (Some(name), Some(_object)) = (words.next(), words.next()) else {
@@ -181,7 +182,7 @@ mod tests {
     #[test]
     fn kbuild_lines_are_read() -> Result<()> {
         let crates = kbuild_crates(
-            "# comment\n$(eval $(call crate,low,a/low))\n$(eval $(call crate,high,b/high,low x))\n",
+            "# comment\n$(eval $(call crate,low,a/low))\n$(eval $(call crate,high,b/high,low \\\n\tx))\n",
         )?;
         assert_eq!(crates["low"], names(&[]));
         assert_eq!(crates["high"], names(&["low", "x"]));
