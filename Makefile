@@ -22,10 +22,10 @@ modules: check-kdir
 	@mkdir -p $(OUT)
 	+$(kbuild) modules
 
-## Install them for that kernel (root)
+## Install them for that kernel (root) [INSTALL_MOD_PATH=]
 install: modules
 	+$(kbuild) modules_install
-	depmod -a $(shell $(MAKE) -s --no-print-directory -C $(KDIR) kernelrelease)
+	depmod $(if $(INSTALL_MOD_PATH),-b $(INSTALL_MOD_PATH)) $$(cat $(KDIR)/include/config/kernel.release)
 
 vendor-module = $(shell \
 	if grep -qw svm /proc/cpuinfo; then echo kvm-amd; \
@@ -36,7 +36,11 @@ vendor-module = $(shell \
 load: modules
 	@test -n "$(vendor-module)" || { \
 	  echo "load: this processor has neither SVM, VMX nor SIE, or firmware turned it off" >&2; exit 1; }
-	-@$(MAKE) -s --no-print-directory unload
+	@built=$$(modinfo -F vermagic $(OUT)/kvm.ko | cut -d ' ' -f 1); test "$$built" = "$$(uname -r)" || { \
+	  echo "load: the modules are for kernel $$built, this host runs $$(uname -r)" >&2; exit 1; }
+	@$(MAKE) -s --no-print-directory unload
+	@for m in $$(modinfo -F depends $(OUT)/kvm.ko $(OUT)/$(vendor-module).ko | tr , ' '); do \
+	  [ $$m = kvm ] || modprobe $$m || exit 1; done
 	insmod $(OUT)/kvm.ko
 	insmod $(OUT)/$(vendor-module).ko || { rmmod kvm; exit 1; }
 
