@@ -129,10 +129,11 @@ fn run_once(
     let spec = BootSpec {
         kernel: machine.image(kernel),
         initramfs,
-        cmdline: format!("{} {}", machine.cmdline(), request.kargs),
+        cmdline: format!("{} {} {}", machine.cmdline(), request.kernel.cmdline(), request.kargs),
         smp: request.smp,
         mem_mib: request.mem_mib.unwrap_or_else(|| machine.default_mem_mib()),
         icount: request.icount,
+        patience: Duration::from_secs(machine.boot_seconds()) * request.kernel.slowness(),
         root: request.root(),
         dir: dir.clone(),
         cache: place.cache.clone(),

@@ -19,6 +19,26 @@ pub enum Choice {
     Debug,
 }
 
+impl Choice {
+    /// What this kernel needs on its command line, on every machine.
+    pub fn cmdline(self) -> &'static str {
+        match self {
+            Choice::Stock => "",
+            // Freed pages are filled with a pattern that is checked before they are used again. A
+            // busy host makes it slow, which is no stall.
+            Choice::Debug => "page_poison=on rcupdate.rcu_cpu_stall_timeout=300",
+        }
+    }
+
+    /// How much longer than the usual one it may take to boot.
+    pub fn slowness(self) -> u32 {
+        match self {
+            Choice::Stock => 1,
+            Choice::Debug => 4,
+        }
+    }
+}
+
 /// A kernel that was prepared.
 #[derive(Clone, Debug)]
 pub struct Kernel {

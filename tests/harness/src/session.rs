@@ -81,14 +81,13 @@ pub fn run(
     let running =
         machine.boot(spec).with_context(|| format!("starting machine {}", machine.name()))?;
     let Running { mut child, rx, tx, console } = running;
-    let boot = Duration::from_secs(machine.boot_seconds());
     let mut session = Session {
         name: machine.name(),
         listener,
         tx: Arc::new(Mutex::new(tx)),
         phase: Phase::Boot,
-        deadline: Instant::now() + boot,
-        limit: boot,
+        deadline: Instant::now() + spec.patience,
+        limit: spec.patience,
         timeout,
         frames: 0,
         exit: None,

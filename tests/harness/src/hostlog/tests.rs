@@ -31,9 +31,9 @@ fn a_clean_boot_has_none() {
 fn a_warn_is_found_whole() {
     let log = "\
 [    5.000000] ------------[ cut here ]------------
-[    5.000000] WARNING: CPU: 0 PID: 70 at tests/modules/kvm_test_warn.c:9 init+0x9/0xff0 [kvm_test_warn]
-[    5.000001] Modules linked in: kvm_test_warn(OE+)
-[    5.000002] RIP: 0010:init+0x9/0xff0 [kvm_test_warn]
+[    5.000000] WARNING: CPU: 0 PID: 70 at tests/modules/kvm_test_fault.c:9 init+0x9/0xff0 [kvm_test_fault]
+[    5.000001] Modules linked in: kvm_test_fault(OE+)
+[    5.000002] RIP: 0010:init+0x9/0xff0 [kvm_test_fault]
 [    5.000003] ---[ end trace 0000000000000000 ]---
 [    5.000004] next";
     let found = reports(log);

@@ -12,6 +12,7 @@ mod qemu;
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use proto::Root;
@@ -54,6 +55,8 @@ pub struct BootSpec {
     pub mem_mib: u32,
     /// Virtual time counts instructions exactly, where the emulator does not do so anyway.
     pub icount: bool,
+    /// How long the boot may take until PID 1 says hello.
+    pub patience: Duration,
     /// The root file system of this run, which need not be the machine's usual one.
     pub root: Root,
     /// Directory of this run, for images, configuration and logs.
@@ -132,7 +135,7 @@ pub trait Machine: Send + Sync {
         1024
     }
 
-    /// Seconds a boot may take until PID 1 says hello.
+    /// Seconds a boot of the usual kernel may take until PID 1 says hello, on a busy host.
     fn boot_seconds(&self) -> u64 {
         120
     }

@@ -71,7 +71,7 @@ pub struct Job {
 pub fn run(place: &Place, pattern: &str, long: bool) -> Result<bool> {
     setup::make(place, &["packages", "s390x"])?;
     let mut jobs = host::jobs(place)?;
-    jobs.extend(harness::jobs(place));
+    jobs.extend(harness::jobs(place, long));
     jobs.extend(cases::jobs(place, long)?);
     if pattern == "list" {
         let mut names: Vec<String> = jobs.into_iter().flat_map(|job| job.names).collect();
