@@ -332,7 +332,8 @@ fn userfault() -> Result<()> {
     let vm = Vm::new()?;
     let ram = Ram::new(SIZE)?;
     vm.add_slot(1, PLACE, &ram)?;
-    ioctl(UFFDIO_API, (&raw mut *&mut Api([0xaa, 0, 0])).cast()).context("UFFDIO_API")?;
+    let mut api = Api([0xaa, 0, 0]);
+    ioctl(UFFDIO_API, (&raw mut api).cast()).context("UFFDIO_API")?;
     let mut range = Register([ram.address(), SIZE as u64, 1, 0]);
     ioctl(UFFDIO_REGISTER, (&raw mut range).cast()).context("UFFDIO_REGISTER")?;
     let mut vcpu = vm.long(guest!(64;
