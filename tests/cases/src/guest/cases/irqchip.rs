@@ -393,6 +393,7 @@ fn state() -> Result<()> {
 /// What makes no sense without interrupt controllers, too late, or twice.
 fn refused() -> Result<()> {
     let vm = Vm::new()?;
+    vm.need(abi::KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP")?;
     let line = abi::kvm_irq_level::default();
     check_eq!(request::give(vm.file(), request::IRQ_LINE, &line), Err(Errno::ENXIO), "a line");
     let mut chip = abi::kvm_irqchip::default();
