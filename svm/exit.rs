@@ -87,9 +87,6 @@ fn nested_page_fault(cx: &mut Cx<'_, Svm>) -> Result<Next> {
     let control = &cx.state.control.vmcb().control;
     let fault = NestedFault::from_bits_truncate(control.exit_info_1);
     let gpa = Gpa::new(control.exit_info_2);
-    if fault.contains(NestedFault::RESERVED) {
-        return exit::page_fault::mmio(cx, gpa);
-    }
     let access = if fault.contains(NestedFault::WRITE) {
         Access::WRITE
     } else if fault.contains(NestedFault::FETCH) {
@@ -97,6 +94,9 @@ fn nested_page_fault(cx: &mut Cx<'_, Svm>) -> Result<Next> {
     } else {
         Access::READ
     };
+    if fault.contains(NestedFault::RESERVED) {
+        return exit::page_fault::mmio(cx, gpa, access);
+    }
     exit::page_fault::handle(cx, gpa, access)
 }
 

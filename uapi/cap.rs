@@ -33,18 +33,26 @@ capabilities! {
     KVM_CAP_NOP_IO_DELAY = 12;
     /// `KVM_GET_MP_STATE`, `KVM_SET_MP_STATE`.
     KVM_CAP_MP_STATE = 14;
+    /// Page offset of the ring of coalesced writes in a vCPU's mapping.
+    KVM_CAP_COALESCED_MMIO = 15;
     /// Guest mappings follow changes of the VMM's (MMU notifiers).
     KVM_CAP_SYNC_MMU = 16;
     /// Slots can be deleted.
     KVM_CAP_DESTROY_MEMORY_REGION_WORKS = 21;
     /// `KVM_NMI`.
     KVM_CAP_USER_NMI = 22;
+    /// Number of GSI routes that a VM can have.
+    KVM_CAP_IRQ_ROUTING = 25;
     /// Slots may touch each other.
     KVM_CAP_JOIN_MEMORY_REGIONS_WORKS = 30;
     /// Machine-check banks that a vCPU can have.
     KVM_CAP_MCE = 31;
+    /// Eventfds can raise interrupts.
+    KVM_CAP_IRQFD = 32;
     /// `KVM_SET_BOOT_CPU_ID`.
     KVM_CAP_SET_BOOT_CPU_ID = 34;
+    /// Guests' writes can signal eventfds.
+    KVM_CAP_IOEVENTFD = 36;
     /// `KVM_SET_IDENTITY_MAP_ADDR`.
     KVM_CAP_SET_IDENTITY_MAP_ADDR = 37;
     /// `KVM_GET_CLOCK`, `KVM_SET_CLOCK`; the flags that they know.
@@ -73,14 +81,22 @@ capabilities! {
     KVM_CAP_KVMCLOCK_CTRL = 76;
     /// Slots may be read-only for the guest.
     KVM_CAP_READONLY_MEM = 81;
+    /// Such interrupts can be levels, with word of when they are served.
+    KVM_CAP_IRQFD_RESAMPLE = 82;
+    /// Devices with attributes can be made.
+    KVM_CAP_DEVICE_CTRL = 89;
     /// `KVM_GET_EMULATED_CPUID`.
     KVM_CAP_EXT_EMUL_CPUID = 95;
     /// `KVM_ENABLE_CAP` of a VM.
     KVM_CAP_ENABLE_CAP_VM = 98;
+    /// The length 0 of an ioeventfd is known.
+    KVM_CAP_IOEVENTFD_NO_LENGTH = 100;
     /// `KVM_CHECK_EXTENSION` works on a VM fd.
     KVM_CAP_CHECK_EXTENSION_VM = 105;
     /// Old quirks can be turned off.
     KVM_CAP_DISABLE_QUIRKS = 116;
+    /// An ioeventfd can take writes of any length.
+    KVM_CAP_IOEVENTFD_ANY_LENGTH = 122;
     /// Largest vCPU id plus one.
     KVM_CAP_MAX_VCPU_ID = 128;
     /// `kvm_run.immediate_exit` is looked at.
@@ -89,6 +105,8 @@ capabilities! {
     KVM_CAP_GET_MSR_FEATURES = 153;
     /// PLATFORM_INFO can be hidden from guests.
     KVM_CAP_MSR_PLATFORM_INFO = 159;
+    /// Writes to ports can be coalesced as well.
+    KVM_CAP_COALESCED_PIO = 162;
     /// Pending exceptions can be shown with their payload.
     KVM_CAP_EXCEPTION_PAYLOAD = 164;
     /// The dirty log is cleared by an ioctl of its own; a mask of what can be
@@ -96,6 +114,8 @@ capabilities! {
     KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 = 168;
     /// `KVM_GET_SREGS2`, `KVM_SET_SREGS2`.
     KVM_CAP_SREGS2 = 200;
+    /// Statistics can be read from files.
+    KVM_CAP_BINARY_STATS_FD = 203;
     /// `KVM_GET_XSAVE2`; the size of its area.
     KVM_CAP_XSAVE2 = 208;
     /// Attributes of /dev/kvm.

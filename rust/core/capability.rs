@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What `KVM_CHECK_EXTENSION` answers, on /dev/kvm and on a VM.
 
-use crate::{arch::Arch, mmu::SecondLevel};
+use crate::{arch::Arch, mmu::SecondLevel, wiring};
+use kvm_event::routes::MAX_ROUTES;
 use kvm_paging::slot::MAX_SLOTS;
 use kvm_sys::cpu_set;
 use kvm_uapi::{
     cap::{
-        KVM_CAP_CHECK_EXTENSION_VM, KVM_CAP_DESTROY_MEMORY_REGION_WORKS,
-        KVM_CAP_JOIN_MEMORY_REGIONS_WORKS, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_CAP_MAX_VCPUS,
-        KVM_CAP_MAX_VCPU_ID, KVM_CAP_NR_MEMSLOTS, KVM_CAP_NR_VCPUS, KVM_CAP_PRE_FAULT_MEMORY,
-        KVM_CAP_READONLY_MEM, KVM_CAP_SYNC_MMU, KVM_CAP_USER_MEMORY2,
+        KVM_CAP_BINARY_STATS_FD, KVM_CAP_CHECK_EXTENSION_VM, KVM_CAP_COALESCED_MMIO,
+        KVM_CAP_COALESCED_PIO, KVM_CAP_DESTROY_MEMORY_REGION_WORKS, KVM_CAP_DEVICE_CTRL,
+        KVM_CAP_IOEVENTFD, KVM_CAP_IOEVENTFD_ANY_LENGTH, KVM_CAP_IRQFD, KVM_CAP_IRQFD_RESAMPLE,
+        KVM_CAP_IRQ_ROUTING, KVM_CAP_JOIN_MEMORY_REGIONS_WORKS, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+        KVM_CAP_MAX_VCPUS, KVM_CAP_MAX_VCPU_ID, KVM_CAP_NR_MEMSLOTS, KVM_CAP_NR_VCPUS,
+        KVM_CAP_PRE_FAULT_MEMORY, KVM_CAP_READONLY_MEM, KVM_CAP_SYNC_MMU, KVM_CAP_USER_MEMORY2,
     },
     memory::{DIRTY_LOG_INITIALLY_SET, DIRTY_LOG_MANUAL_PROTECT},
 };
@@ -29,6 +32,13 @@ pub fn check<A: Arch>(capability: usize) -> u32 {
         KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 if A::Tables::EXIST && cfg!(CONFIG_X86_64) => {
             (DIRTY_LOG_MANUAL_PROTECT | DIRTY_LOG_INITIALLY_SET) as u32
         }
+        KVM_CAP_BINARY_STATS_FD | KVM_CAP_DEVICE_CTRL => 1,
+        // Where guests run, they write.
+        KVM_CAP_IOEVENTFD | KVM_CAP_IOEVENTFD_ANY_LENGTH => u32::from(A::Tables::EXIST),
+        KVM_CAP_COALESCED_MMIO => wiring::coalesced_page::<A>().unwrap_or(0),
+        KVM_CAP_COALESCED_PIO => u32::from(wiring::coalesced_page::<A>().is_some()),
+        KVM_CAP_IRQFD | KVM_CAP_IRQFD_RESAMPLE => u32::from(wiring::has_irqchips::<A>()),
+        KVM_CAP_IRQ_ROUTING if wiring::has_irqchips::<A>() => MAX_ROUTES,
         KVM_CAP_NR_MEMSLOTS => u32::from(MAX_SLOTS),
         // A recommendation: more than the host has only wait for each other.
         KVM_CAP_NR_VCPUS => cpu_set::online().min(A::MAX_VCPUS),

@@ -36,6 +36,11 @@ pub(crate) const fn coalesced_page<A: Arch>() -> Option<u32> {
     <Of<A> as Wiring<A>>::COALESCED_PAGE
 }
 
+/// Whether VMs can have an in-kernel interrupt controller.
+pub(crate) const fn has_irqchips<A: Arch>() -> bool {
+    <Of<A> as Wiring<A>>::IRQCHIPS
+}
+
 /// Who drives an interrupt line. A line is asserted while any source asserts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Source(pub u8);
@@ -96,6 +101,9 @@ pub trait Wiring<A: Arch>: 'static {
     /// Offset, in pages, of the ring of coalesced writes in a vCPU's mapping;
     /// `None` if there is no such ring.
     const COALESCED_PAGE: Option<u32>;
+
+    /// Whether VMs can have an in-kernel interrupt controller.
+    const IRQCHIPS: bool = false;
 
     /// Whether the VM has an in-kernel interrupt controller. Without one there are
     /// no irqfds, no routes and no lines.

@@ -19,6 +19,7 @@ pub(crate) fn check<V: Vendor>(capability: u32) -> u32 {
         | KVM_CAP_GET_MSR_FEATURES
         | KVM_CAP_GET_TSC_KHZ
         | KVM_CAP_INTERNAL_ERROR_DATA
+        | KVM_CAP_IOEVENTFD_NO_LENGTH
         | KVM_CAP_KVMCLOCK_CTRL
         | KVM_CAP_MEMORY_FAULT_INFO
         | KVM_CAP_MMU_SHADOW_CACHE_CONTROL

@@ -7,20 +7,21 @@ use kvm_core::memory::Fault;
 use kvm_paging::{addr::Gpa, entry::Access};
 use kvm_uapi::run::{self, reason};
 
-/// An access to what is known to be a device.
+/// An access to what is known to be a device. If the processor doesn't say which,
+/// `access` is a write.
 ///
 /// # Errors
 ///
 /// Those of [`emulate::instruction`].
-pub fn mmio<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa) -> Result<Next> {
-    if cx.vm.io().fast_mmio(gpa.raw()) {
+pub fn mmio<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa, access: Access) -> Result<Next> {
+    if access.contains(Access::WRITE) && cx.vm.io().fast_mmio(gpa.raw()) {
         return emulate::skip(cx);
     }
     if cx.vm.memory().is_mmio(gpa) {
         return emulate::instruction(cx);
     }
     // The mark is from before a change of the slots.
-    handle(cx, gpa, Access::READ)
+    handle(cx, gpa, access)
 }
 
 /// Maps what the guest touched, or emulates the access if there is no memory.
