@@ -4,6 +4,20 @@
  * listed in bindgen_parameters; types that both know come from `bindings`.
  */
 #include <linux/anon_inodes.h>
+
+#ifndef CONFIG_X86
+/*
+ * Capability numbers are the same on every architecture, but the header hides
+ * some where they are always 0. These words do nothing else.
+ */
+#define __KVM_HAVE_DEBUGREGS
+#define __KVM_HAVE_MCE
+#define __KVM_HAVE_PIT_STATE2
+#define __KVM_HAVE_VCPU_EVENTS
+#define __KVM_HAVE_XCRS
+#define __KVM_HAVE_XEN_HVM
+#define __KVM_HAVE_XSAVE
+#endif
 #include <linux/kvm.h>
 #include <linux/miscdevice.h>
 #include <linux/mmu_notifier.h>
