@@ -70,6 +70,11 @@ impl Work<'_> {
     }
 }
 
+/// Whether the step `name` and all that it needs are whole.
+pub fn is_made(place: &Place, steps: &[Step], name: &str) -> Result<bool> {
+    Ok(pending(place, steps, &[name])?.is_empty())
+}
+
 /// Makes everything whole that `wanted` names, and what that needs. Steps that do not compete for the
 /// processors run at once.
 pub fn make(place: &Place, steps: &[Step], wanted: &[&str]) -> Result<()> {

@@ -39,6 +39,11 @@ pub fn make(place: &Place, wanted: &[&str]) -> Result<()> {
     step::make(place, &steps(), wanted)
 }
 
+/// Whether the step `name` would have nothing to do.
+pub fn is_made(place: &Place, name: &str) -> Result<bool> {
+    step::is_made(place, &steps(), name)
+}
+
 /// Downloads `packages` and unpacks them to the directory `new`, which is made anew.
 fn unpack(work: &Work<'_>, packages: &[&str], new: &Path) -> Result<()> {
     let debs = new.with_extension("debs");
