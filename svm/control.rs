@@ -55,6 +55,8 @@ pub(crate) struct SvmControl {
     pub(crate) nmi: NmiState,
     /// Single-stepping to an NMI window, on top of the guest's own RFLAGS.
     pub(crate) stepping: Option<Rflags>,
+    /// A debugger steps through the guest: the trap flag isn't the guest's.
+    debugged: bool,
     /// A software event on its way: RIP and length of the instruction.
     soft: Option<Soft>,
 }
@@ -134,6 +136,7 @@ impl SvmControl {
             efer: Efer::empty(),
             nmi: NmiState::Open,
             stepping: None,
+            debugged: false,
             soft: None,
         };
         control.msrpm.bytes().fill(0xff);
@@ -280,7 +283,8 @@ impl Control for SvmControl {
 
     #[inline]
     fn rflags(&self) -> Rflags {
-        let now = Rflags::from_bits_retain(self.vmcb.save.rflags);
+        let mut now = Rflags::from_bits_retain(self.vmcb.save.rflags);
+        now.set(Rflags::TF, now.contains(Rflags::TF) && !self.debugged);
         match self.stepping {
             // What we set to step isn't the guest's.
             Some(own) => now & !((Rflags::TF | Rflags::RF) & !own),
@@ -290,6 +294,7 @@ impl Control for SvmControl {
 
     #[inline]
     fn set_rflags(&mut self, rflags: Rflags) {
+        let rflags = if self.debugged { rflags | Rflags::TF } else { rflags };
         if self.stepping.is_some() {
             self.stepping = Some(rflags);
             self.vmcb.save.rflags = (rflags | Rflags::TF | Rflags::RF).bits();
@@ -601,6 +606,15 @@ impl Control for SvmControl {
             self.intercept(Intercept::read_dr(number), registers);
             self.intercept(Intercept::write_dr(number), registers);
         }
+    }
+
+    fn set_stepping(&mut self, on: bool) {
+        if on {
+            self.vmcb.save.rflags |= Rflags::TF.bits();
+        } else if self.debugged {
+            self.vmcb.save.rflags &= !Rflags::TF.bits();
+        }
+        self.debugged = on;
     }
 
     fn next_rip(&self) -> Option<u64> {

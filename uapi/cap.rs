@@ -41,6 +41,8 @@ capabilities! {
     KVM_CAP_DESTROY_MEMORY_REGION_WORKS = 21;
     /// `KVM_NMI`.
     KVM_CAP_USER_NMI = 22;
+    /// `KVM_SET_GUEST_DEBUG`.
+    KVM_CAP_SET_GUEST_DEBUG = 23;
     /// Number of GSI routes that a VM can have.
     KVM_CAP_IRQ_ROUTING = 25;
     /// Slots may touch each other.
@@ -112,6 +114,8 @@ capabilities! {
     /// The dirty log is cleared by an ioctl of its own; a mask of what can be
     /// enabled.
     KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 = 168;
+    /// What a debugger can want.
+    KVM_CAP_SET_GUEST_DEBUG2 = 195;
     /// `KVM_GET_SREGS2`, `KVM_SET_SREGS2`.
     KVM_CAP_SREGS2 = 200;
     /// Statistics can be read from files.

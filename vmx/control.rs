@@ -188,6 +188,8 @@ impl Control for VmxControl {
 
     fn set_debug_intercepts(&mut self, _breakpoints: bool, _registers: bool) {}
 
+    fn set_stepping(&mut self, _on: bool) {}
+
     fn next_rip(&self) -> Option<u64> {
         None
     }

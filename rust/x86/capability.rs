@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Capabilities that x86 VMs have.
 
-use crate::{host, ioctl::sync_regs, pv, settings::QUIRKS, vendor::Vendor};
+use crate::{debug::want, host, ioctl::sync_regs, pv, settings::QUIRKS, vendor::Vendor};
 use kvm_policy::mce::MAX_BANKS;
 use kvm_sys::x86::{fpu::XSAVE_BASE_SIZE, xcr};
 use kvm_uapi::cap::*;
@@ -35,6 +35,8 @@ pub(crate) fn check<V: Vendor>(capability: u32) -> u32 {
         | KVM_CAP_VCPU_EVENTS
         | KVM_CAP_X86_TRIPLE_FAULT_EVENT
         | KVM_CAP_XSAVE => 1,
+        KVM_CAP_SET_GUEST_DEBUG | KVM_CAP_X86_ROBUST_SINGLESTEP => V::CAN_RUN.into(),
+        KVM_CAP_SET_GUEST_DEBUG2 if V::CAN_RUN => want::ALL,
         KVM_CAP_ADJUST_CLOCK => pv::clock::FLAGS,
         KVM_CAP_DISABLE_QUIRKS2 => QUIRKS as u32,
         KVM_CAP_MCE => MAX_BANKS as u32,

@@ -103,6 +103,9 @@ pub trait Control: Send {
     fn flush_tlb(&mut self);
     /// Exceptions and debug registers that a debugger wants to see.
     fn set_debug_intercepts(&mut self, breakpoints: bool, registers: bool);
+    /// Steps through the guest for a debugger outside: each instruction ends in
+    /// #DB, and the guest's own trap flag isn't what it runs with.
+    fn set_stepping(&mut self, on: bool);
     /// The address of the instruction after the one that caused the last exit, if
     /// the processor says so.
     fn next_rip(&self) -> Option<u64>;

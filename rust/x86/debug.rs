@@ -19,31 +19,84 @@ pub struct Debug {
     pub dr6: u64,
     /// DR7.
     pub dr7: u64,
+    /// What a debugger outside wants ([`want`]); 0 if there is none.
+    wants: u32,
+    /// Its DR0 to DR3.
+    breakpoints: [u64; 4],
+    /// Its DR7.
+    breakpoint_control: u64,
+    /// An instruction was executed outside of the guest while it steps.
+    stepped: bool,
+}
+
+/// What a debugger outside can want (`KVM_GUESTDBG_*`).
+pub mod want {
+    /// Anything at all.
+    pub const ENABLE: u32 = 1 << 0;
+    /// To see each instruction.
+    pub const STEPS: u32 = 1 << 1;
+    /// To see INT3.
+    pub const SOFTWARE_BREAKPOINTS: u32 = 1 << 16;
+    /// Debug registers of its own.
+    pub const HARDWARE_BREAKPOINTS: u32 = 1 << 17;
+    /// The guest to get #DB now.
+    pub const INJECT_DB: u32 = 1 << 18;
+    /// The guest to get #BP now.
+    pub const INJECT_BP: u32 = 1 << 19;
+    /// The guest to get no interrupts.
+    pub const NO_INTERRUPTS: u32 = 1 << 20;
+    /// All of them.
+    pub const ALL: u32 = ENABLE
+        | STEPS
+        | SOFTWARE_BREAKPOINTS
+        | HARDWARE_BREAKPOINTS
+        | INJECT_DB
+        | INJECT_BP
+        | NO_INTERRUPTS;
 }
 
 impl Debug {
     /// The registers after power-on.
     pub(crate) const fn new() -> Self {
-        Self { addresses: [0; 4], dr6: DR6_FIXED, dr7: DR7_FIXED }
+        Self {
+            addresses: [0; 4],
+            dr6: DR6_FIXED,
+            dr7: DR7_FIXED,
+            wants: 0,
+            breakpoints: [0; 4],
+            breakpoint_control: DR7_FIXED,
+            stepped: false,
+        }
     }
 
     /// Sets the registers as after power-on or INIT.
     pub(crate) fn reset<C: Control>(&mut self, control: &mut C) {
-        *self = Self::new();
+        (self.addresses, self.dr6, self.dr7) = ([0; 4], DR6_FIXED, DR7_FIXED);
         self.load(control);
     }
 
     /// Hands the registers that the control block holds to it.
     pub fn load<C: Control>(&self, control: &mut C) {
         control.set_dr6(self.dr6);
-        control.set_dr7(self.dr7);
+        control.set_dr7(self.effective().1);
+    }
+
+    /// DR0 to DR3 and DR7 that the guest runs with.
+    #[inline]
+    fn effective(&self) -> (&[u64; 4], u64) {
+        if self.wants & want::HARDWARE_BREAKPOINTS != 0 {
+            (&self.breakpoints, self.breakpoint_control)
+        } else {
+            (&self.addresses, self.dr7)
+        }
     }
 
     /// DR0 to DR3 if any of them is in use: the guest then runs with them loaded.
     #[inline]
     pub(crate) fn active(&self) -> Option<&[u64; 4]> {
         const ENABLED: u64 = 0xff;
-        (self.dr7 & ENABLED != 0).then_some(&self.addresses)
+        let (addresses, dr7) = self.effective();
+        (dr7 & ENABLED != 0).then_some(addresses)
     }
 
     /// A debug exception with these bits of DR6 is delivered: general detect is
@@ -89,7 +142,48 @@ impl Debug {
     }
 
     /// Whether a debugger outside steps through the guest.
+    #[inline]
     pub fn is_stepping(&self) -> bool {
-        false
+        self.wants & want::STEPS != 0
+    }
+
+    /// Whether it wants something ([`want`]).
+    #[inline]
+    pub(crate) fn wants(&self, what: u32) -> bool {
+        self.wants & what != 0
+    }
+
+    /// Notes what it wants from now on, and its DR0 to DR3 and DR7.
+    pub(crate) fn set_wants<C: Control>(
+        &mut self,
+        control: &mut C,
+        wants: u32,
+        breakpoints: [u64; 4],
+        dr7: u64,
+    ) {
+        self.wants = if wants & want::ENABLE != 0 { wants } else { 0 };
+        self.breakpoints = breakpoints;
+        self.breakpoint_control = dr7 & 0xffff_2bff | DR7_FIXED;
+        self.stepped = false;
+        self.load(control);
+        control.set_stepping(self.is_stepping());
+        control.set_debug_intercepts(self.wants(want::SOFTWARE_BREAKPOINTS), true);
+    }
+
+    /// DR7 that the guest runs with.
+    pub(crate) fn dr7_now(&self) -> u64 {
+        self.effective().1
+    }
+
+    /// An instruction was executed outside of the guest.
+    #[inline]
+    pub(crate) fn executed(&mut self) {
+        self.stepped = self.is_stepping();
+    }
+
+    /// Whether the debugger is to see a step now.
+    #[inline]
+    pub(crate) fn take_step(&mut self) -> bool {
+        core::mem::replace(&mut self.stepped, false)
     }
 }

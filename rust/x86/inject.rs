@@ -8,6 +8,7 @@
 
 use crate::{
     control::Control,
+    debug::want,
     interrupts,
     state::{Cx, VcpuState},
     vendor::Vendor,
@@ -128,6 +129,8 @@ pub fn deliver<V: Vendor>(cx: &mut Cx<'_, V>) {
         state.control.inject(event);
     } else if let Some(exception) = state.events.exception.take() {
         inject_exception(cx, exception);
+    } else if state.debug.wants(want::NO_INTERRUPTS) {
+        return;
     } else if !deliver_nmi(cx) {
         deliver_interrupt(cx);
     }

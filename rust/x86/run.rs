@@ -7,7 +7,7 @@
 
 use crate::{
     control::Control,
-    inject,
+    exit, inject,
     ioctl::sync_regs,
     mailbox,
     outcome::Next,
@@ -74,6 +74,13 @@ fn turn<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     }
     if cx.state.activity != Activity::Runnable {
         return block(cx);
+    }
+    if cx.state.debug.is_stepping() {
+        if cx.state.debug.take_step() {
+            return exit::debug::stepped(cx);
+        }
+        // An event that was delivered has taken the trap flag away.
+        cx.state.control.set_stepping(true);
     }
     if cx.state.events.check {
         inject::deliver(cx);

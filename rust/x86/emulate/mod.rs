@@ -86,6 +86,7 @@ fn finish<V: Vendor>(cx: &mut Cx<'_, V>, completed: Completed) {
         state.control.set_shadow(completed.shadow);
     }
     let mut debug = Dr6::empty();
+    state.debug.executed();
     debug.set(Dr6::BS, completed.single_step);
     debug.set(Dr6::BT, completed.task_trap);
     if !debug.is_empty() {
@@ -183,6 +184,7 @@ pub(crate) fn advance<V: Vendor>(cx: &mut Cx<'_, V>, next: u64) {
     if had_shadow {
         cx.state.events.check = true;
     }
+    cx.state.debug.executed();
     if rflags.contains(Rflags::TF) {
         let mut trap = Exception::new(Vector::Db);
         trap.payload = Some(Dr6::BS.bits());

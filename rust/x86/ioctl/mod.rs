@@ -6,6 +6,7 @@ pub(crate) mod debugregs;
 pub(crate) mod enable_cap;
 pub(crate) mod events;
 pub(crate) mod fpu;
+pub(crate) mod guest_debug;
 pub(crate) mod mce;
 pub(crate) mod msrs;
 pub(crate) mod regs;

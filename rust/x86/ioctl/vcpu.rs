@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The ioctls of an x86 vCPU: which function answers which request.
 
-use super::{debugregs, events, fpu, mce, msrs, regs, sregs, translate, xcrs};
+use super::{debugregs, events, fpu, guest_debug, mce, msrs, regs, sregs, translate, xcrs};
 use crate::{cpuid, pv::clock, run, state::Cx, tsc, vendor::Vendor};
 use kernel::prelude::*;
 use kvm_uapi::ioctl::{
@@ -9,9 +9,9 @@ use kvm_uapi::ioctl::{
         KVM_GET_CPUID2, KVM_GET_DEBUGREGS, KVM_GET_FPU, KVM_GET_MSRS, KVM_GET_REGS, KVM_GET_SREGS,
         KVM_GET_SREGS2, KVM_GET_TSC_KHZ, KVM_GET_VCPU_EVENTS, KVM_GET_XCRS, KVM_GET_XSAVE,
         KVM_GET_XSAVE2, KVM_INTERRUPT, KVM_KVMCLOCK_CTRL, KVM_NMI, KVM_SET_CPUID2,
-        KVM_SET_DEBUGREGS, KVM_SET_FPU, KVM_SET_MSRS, KVM_SET_REGS, KVM_SET_SREGS, KVM_SET_SREGS2,
-        KVM_SET_TSC_KHZ, KVM_SET_VCPU_EVENTS, KVM_SET_XCRS, KVM_SET_XSAVE, KVM_X86_SETUP_MCE,
-        KVM_X86_SET_MCE,
+        KVM_SET_DEBUGREGS, KVM_SET_FPU, KVM_SET_GUEST_DEBUG, KVM_SET_MSRS, KVM_SET_REGS,
+        KVM_SET_SREGS, KVM_SET_SREGS2, KVM_SET_TSC_KHZ, KVM_SET_VCPU_EVENTS, KVM_SET_XCRS,
+        KVM_SET_XSAVE, KVM_X86_SETUP_MCE, KVM_X86_SET_MCE,
     },
     KVM_GET_MP_STATE, KVM_RUN, KVM_SET_MP_STATE, KVM_TRANSLATE,
 };
@@ -39,6 +39,7 @@ pub(crate) fn ioctl<V: Vendor>(cx: &mut Cx<'_, V>, request: u32, arg: usize) -> 
         KVM_KVMCLOCK_CTRL => clock::tell_stopped(cx),
         KVM_X86_SETUP_MCE => mce::setup(cx, arg),
         KVM_X86_SET_MCE => mce::set(cx, arg),
+        KVM_SET_GUEST_DEBUG => guest_debug::set(cx, arg),
         KVM_TRANSLATE => translate::translate(cx, arg),
         KVM_GET_MSRS => msrs::get(cx, arg),
         KVM_SET_MSRS => msrs::set(cx, arg),

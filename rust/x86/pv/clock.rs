@@ -37,7 +37,7 @@ use kvm_sys::x86::tsc::{self as host, rdtsc, Clock};
 use kvm_uapi::vcpu::ClockData;
 
 /// Write the record before the next entry.
-pub(crate) const UPDATE: Request = Request::of_arch(0);
+pub(crate) const UPDATE: Request = Request::of_arch(16);
 
 /// `ClockData::flags`: the guest's clock is the master's.
 const TSC_STABLE: u32 = 1 << 1;
