@@ -46,6 +46,8 @@ pub(crate) fn handle(cx: &mut Cx<'_, Svm>) -> Result<Next> {
         Exit::Xsetbv | Exit::Rdpmc => emulate::instruction(cx),
         Exit::Iret => {
             iret(&mut cx.state.control);
+            // What waits needs another window now.
+            cx.state.events.check = true;
             Ok(Next::Resume)
         }
         Exit::Exception(vector) => exception(cx, vector),
