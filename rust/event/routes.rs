@@ -119,7 +119,10 @@ impl<R, H: DerefMut<Target = [u16]>, E: DerefMut<Target = [Entry<R>]>> Table<R, 
     /// The routes of a GSI, in the order in which they were given.
     #[inline]
     pub fn routes(&self, gsi: u32) -> impl Iterator<Item = &R> {
-        let mut next = self.heads.get(gsi as usize).copied().unwrap_or(NONE);
+        let mut next = match self.heads.get(within(gsi as usize, self.heads.len())) {
+            Some(head) if (gsi as usize) < self.heads.len() => *head,
+            _ => NONE,
+        };
         core::iter::from_fn(move || {
             let entry = self.entries.get(usize::from(next))?;
             next = entry.next;
@@ -133,13 +136,26 @@ impl<R, H: DerefMut<Target = [u16]>, E: DerefMut<Target = [Entry<R>]>> Table<R, 
     }
 }
 
+/// The index if it is within the length, otherwise 0, without a branch: userspace
+/// chooses GSIs, and a processor that guesses branches must not read past the end.
+#[inline]
+fn within(index: usize, length: usize) -> usize {
+    let index = core::hint::black_box(index);
+    let mask = index.wrapping_sub(length) as isize >> (usize::BITS - 1);
+    index & mask as usize
+}
+
 /// Puts an entry at the end of its GSI's list.
 fn link<R>(heads: &mut [u16], entries: &mut [Entry<R>], index: usize) -> Result<(), Refused> {
     let number = u16::try_from(index).map_err(|_| Refused::Number)?;
     let (before, rest) = entries.split_at_mut_checked(index).ok_or(Refused::Number)?;
     let new = rest.first_mut().ok_or(Refused::Number)?;
     new.next = NONE;
-    let head = heads.get_mut(new.gsi as usize).ok_or(Refused::Number)?;
+    if new.gsi as usize >= heads.len() {
+        return Err(Refused::Number);
+    }
+    let place = within(new.gsi as usize, heads.len());
+    let head = heads.get_mut(place).ok_or(Refused::Number)?;
     let Some(mut at) = before.get(usize::from(*head)).map(|_| usize::from(*head)) else {
         *head = number;
         return Ok(());
@@ -216,6 +232,15 @@ mod tests {
             // Heads for the highest GSI aren't even allocated.
             let heads = vec![0; heads_needed(&entries).min(5000)];
             assert_eq!(Made::new(heads, entries).err(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn indices_stay_within() {
+        for (index, length, expected) in
+            [(0, 1, 0), (4, 5, 4), (5, 5, 0), (6, 5, 0), (u32::MAX as usize, 4096, 0), (0, 0, 0)]
+        {
+            assert_eq!(within(index, length), expected);
         }
     }
 

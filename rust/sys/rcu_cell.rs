@@ -6,7 +6,7 @@
 //!
 //! C header: `include/linux/rcupdate.h`.
 
-use core::{ops::Deref, ptr::NonNull};
+use core::{marker::PhantomData, ops::Deref, ptr::NonNull};
 use kernel::{
     bindings, new_mutex,
     prelude::*,
@@ -80,11 +80,12 @@ impl<T: Send + Sync> RcuCell<T> {
     /// Borrows the value. Nothing may sleep while a [`Reader`] exists. From any
     /// context.
     #[inline]
-    pub fn read(&self) -> Option<Reader<T>> {
+    pub fn read(&self) -> Option<Reader<'_, T>> {
         let guard = rcu::read_lock();
         let value = NonNull::new(self.value.load(Acquire))?;
-        // INVARIANT: whoever takes the value out waits for `guard`.
-        Some(Reader { value, _guard: guard })
+        // INVARIANT: whoever takes the value out waits for `guard`, and the cell is
+        // borrowed.
+        Some(Reader { value, _guard: guard, _cell: PhantomData })
     }
 
     /// Keeps others from changing the value. Sleeps.
@@ -109,13 +110,14 @@ impl<T: Send + Sync> PinnedDrop for RcuCell<T> {
 ///
 /// # Invariants
 ///
-/// The value stays as long as the guard exists.
-pub struct Reader<T> {
+/// The value stays as long as the guard exists, and the cell.
+pub struct Reader<'a, T: Send + Sync + 'static> {
     value: NonNull<Node<T>>,
     _guard: rcu::Guard,
+    _cell: PhantomData<&'a RcuCell<T>>,
 }
 
-impl<T> Deref for Reader<T> {
+impl<T: Send + Sync> Deref for Reader<'_, T> {
     type Target = T;
 
     #[inline]
