@@ -15,6 +15,8 @@ macro_rules! capabilities {
 }
 
 capabilities! {
+    /// `KVM_CREATE_IRQCHIP`.
+    KVM_CAP_IRQCHIP = 0;
     /// `KVM_SET_NR_MMU_PAGES`.
     KVM_CAP_MMU_SHADOW_CACHE_CONTROL = 2;
     /// Guest memory comes from the VMM's address space.
@@ -29,6 +31,8 @@ capabilities! {
     KVM_CAP_NR_VCPUS = 9;
     /// Memory slots of each address space.
     KVM_CAP_NR_MEMSLOTS = 10;
+    /// `KVM_CREATE_PIT`.
+    KVM_CAP_PIT = 11;
     /// Guests need no delay between port accesses.
     KVM_CAP_NOP_IO_DELAY = 12;
     /// `KVM_GET_MP_STATE`, `KVM_SET_MP_STATE`.
@@ -43,16 +47,24 @@ capabilities! {
     KVM_CAP_USER_NMI = 22;
     /// `KVM_SET_GUEST_DEBUG`.
     KVM_CAP_SET_GUEST_DEBUG = 23;
+    /// `KVM_REINJECT_CONTROL`.
+    KVM_CAP_REINJECT_CONTROL = 24;
     /// Number of GSI routes that a VM can have.
     KVM_CAP_IRQ_ROUTING = 25;
+    /// `KVM_IRQ_LINE_STATUS`.
+    KVM_CAP_IRQ_INJECT_STATUS = 26;
     /// Slots may touch each other.
     KVM_CAP_JOIN_MEMORY_REGIONS_WORKS = 30;
     /// Machine-check banks that a vCPU can have.
     KVM_CAP_MCE = 31;
     /// Eventfds can raise interrupts.
     KVM_CAP_IRQFD = 32;
+    /// `KVM_CREATE_PIT2`.
+    KVM_CAP_PIT2 = 33;
     /// `KVM_SET_BOOT_CPU_ID`.
     KVM_CAP_SET_BOOT_CPU_ID = 34;
+    /// `KVM_GET_PIT2` and `KVM_SET_PIT2`.
+    KVM_CAP_PIT_STATE2 = 35;
     /// Guests' writes can signal eventfds.
     KVM_CAP_IOEVENTFD = 36;
     /// `KVM_SET_IDENTITY_MAP_ADDR`.
@@ -77,10 +89,14 @@ capabilities! {
     KVM_CAP_GET_TSC_KHZ = 61;
     /// Largest number of vCPUs of one VM.
     KVM_CAP_MAX_VCPUS = 66;
+    /// Local APICs can have a TSC-deadline timer.
+    KVM_CAP_TSC_DEADLINE_TIMER = 72;
     /// Classes of registers that `kvm_run` can carry.
     KVM_CAP_SYNC_REGS = 74;
     /// `KVM_KVMCLOCK_CTRL`.
     KVM_CAP_KVMCLOCK_CTRL = 76;
+    /// `KVM_SIGNAL_MSI`.
+    KVM_CAP_SIGNAL_MSI = 77;
     /// Slots may be read-only for the guest.
     KVM_CAP_READONLY_MEM = 81;
     /// Such interrupts can be levels, with word of when they are served.
@@ -89,6 +105,8 @@ capabilities! {
     KVM_CAP_DEVICE_CTRL = 89;
     /// `KVM_GET_EMULATED_CPUID`.
     KVM_CAP_EXT_EMUL_CPUID = 95;
+    /// The IOAPIC takes no notice of a pin's polarity.
+    KVM_CAP_IOAPIC_POLARITY_IGNORED = 97;
     /// `KVM_ENABLE_CAP` of a VM.
     KVM_CAP_ENABLE_CAP_VM = 98;
     /// The length 0 of an ioeventfd is known.
@@ -97,10 +115,14 @@ capabilities! {
     KVM_CAP_CHECK_EXTENSION_VM = 105;
     /// Old quirks can be turned off.
     KVM_CAP_DISABLE_QUIRKS = 116;
+    /// Local APICs without the other controllers.
+    KVM_CAP_SPLIT_IRQCHIP = 121;
     /// An ioeventfd can take writes of any length.
     KVM_CAP_IOEVENTFD_ANY_LENGTH = 122;
     /// Largest vCPU id plus one.
     KVM_CAP_MAX_VCPU_ID = 128;
+    /// 32-bit APIC IDs: the flags that there are.
+    KVM_CAP_X2APIC_API = 129;
     /// `kvm_run.immediate_exit` is looked at.
     KVM_CAP_IMMEDIATE_EXIT = 136;
     /// `KVM_GET_MSR_FEATURE_INDEX_LIST`, `KVM_GET_MSRS` of /dev/kvm.

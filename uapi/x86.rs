@@ -188,6 +188,22 @@ crate::layout::abi_structs! {
         pad: u32,
         redirtbl: [u64; 24],
     }
+    /// An interrupt controller: [`PicState`] or [`IoapicState`], as `chip_id` says.
+    Irqchip = kvm_irqchip {
+        chip_id: u32,
+        pad: u32,
+        chip: [u64; 64],
+    }
+    /// Whether missed ticks of the 8254 come later.
+    ReinjectControl = kvm_reinject_control {
+        pit_reinject: u8,
+        reserved: [u8; 31],
+    }
+    /// How an 8254 is made.
+    PitConfig = kvm_pit_config {
+        flags: u32,
+        pad: [u32; 15],
+    }
     /// A channel of the 8254.
     PitChannelState = kvm_pit_channel_state {
         count: u32,
@@ -195,6 +211,10 @@ crate::layout::abi_structs! {
         count_latched: u8, status_latched: u8, status: u8, read_state: u8,
         write_state: u8, write_latch: u8, rw_mode: u8, mode: u8, bcd: u8, gate: u8,
         count_load_time: i64,
+    }
+    /// The channels of the 8254.
+    PitState = kvm_pit_state {
+        channels: [PitChannelState; 3],
     }
     /// The 8254 with its flags.
     PitState2 = kvm_pit_state2 {

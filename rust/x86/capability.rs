@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Capabilities that x86 VMs have.
 
-use crate::{debug::want, host, ioctl::sync_regs, pv, settings::QUIRKS, vendor::Vendor};
+use crate::{debug::want, host, ioctl::sync_regs, irqchip, pv, settings::QUIRKS, vendor::Vendor};
 use kvm_policy::mce::MAX_BANKS;
 use kvm_sys::x86::{fpu::XSAVE_BASE_SIZE, xcr};
 use kvm_uapi::cap::*;
@@ -44,6 +44,17 @@ pub(crate) fn check<V: Vendor>(capability: u32) -> u32 {
         KVM_CAP_XCRS => u32::from(xcr::supported_xcr0() != 0),
         KVM_CAP_XSAVE2 => xsave_size(),
         KVM_CAP_USER_MEMORY | KVM_CAP_IMMEDIATE_EXIT => V::CAN_RUN.into(),
+        KVM_CAP_IRQCHIP
+        | KVM_CAP_PIT
+        | KVM_CAP_REINJECT_CONTROL
+        | KVM_CAP_IRQ_INJECT_STATUS
+        | KVM_CAP_PIT2
+        | KVM_CAP_PIT_STATE2
+        | KVM_CAP_TSC_DEADLINE_TIMER
+        | KVM_CAP_SIGNAL_MSI
+        | KVM_CAP_IOAPIC_POLARITY_IGNORED
+        | KVM_CAP_SPLIT_IRQCHIP => 1,
+        KVM_CAP_X2APIC_API => irqchip::x2apic_api::ALL as u32,
         _ => 0,
     }
 }

@@ -31,7 +31,8 @@ pub struct Host {
 }
 
 /// Features that need work outside of `kvm_policy`, and have it.
-const FINISHED: &[F] = &[F::HYPERVISOR, F::CONSTANT_TSC, F::UMIP, F::XSAVE, F::PKU];
+const FINISHED: &[F] =
+    &[F::HYPERVISOR, F::CONSTANT_TSC, F::UMIP, F::XSAVE, F::PKU, F::X2APIC, F::TSC_DEADLINE];
 
 /// Executes CPUID.
 pub(crate) fn cpuid(leaf: u32, subleaf: u32) -> CpuidRegs {

@@ -7,6 +7,7 @@
 //! those that have to wait it asks for a window.
 
 use crate::{
+    apic,
     control::Control,
     debug::want,
     interrupts,
@@ -56,6 +57,10 @@ pub struct Events {
     pub user_interrupt: Option<u8>,
     /// A triple fault.
     pub triple_fault: bool,
+    /// INIT came.
+    pub init: bool,
+    /// A start-up message came after it, with this page.
+    pub startup: Option<u8>,
     /// Something may have become deliverable since [`deliver`] looked.
     pub check: bool,
 }
@@ -135,6 +140,7 @@ pub fn deliver<V: Vendor>(cx: &mut Cx<'_, V>) {
         deliver_interrupt(cx);
     }
     open_windows(cx);
+    apic::pv_eoi::arm(cx);
 }
 
 /// Puts what the pending exception reports where the guest finds it.
@@ -213,6 +219,7 @@ fn deliver_interrupt<V: Vendor>(cx: &mut Cx<'_, V>) {
         let event = Injected::Interrupt(vector);
         cx.state.events.injected = Some(event);
         cx.state.control.inject(event);
+        cx.vcpu.stats().arch.irq_injections.add(1);
     }
 }
 
@@ -221,6 +228,12 @@ fn open_windows<V: Vendor>(cx: &mut Cx<'_, V>) {
     let waits = interrupts::is_pending(cx) || interrupts::window_requested(cx);
     let state = &mut *cx.state;
     state.control.set_interrupt_window(waits);
+    if let Some(apic) = &state.apic {
+        let cr8 = apic.cr8();
+        // What waits behind the task priority comes when that falls below its class.
+        let class = apic.highest_request().map(|vector| vector >> 4);
+        state.control.set_cr8(cr8, class.filter(|class| cr8 >= *class));
+    }
     if state.events.nmis != 0 {
         state.control.want_nmi_window();
     }

@@ -1,44 +1,71 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Interrupts that a vCPU could take: from its local APIC, an 8259, or the VMM.
 
-use crate::{inject::interrupts_open, state::Cx, vendor::Vendor};
+use crate::{
+    inject::interrupts_open,
+    irqchip::{pic, Mode},
+    state::Cx,
+    vendor::Vendor,
+};
 use kvm_uapi::run::offset;
 
 /// Whether an interrupt waits, whatever RFLAGS.IF says.
+#[inline]
 pub(crate) fn is_pending<V: Vendor>(cx: &Cx<'_, V>) -> bool {
-    match &cx.state.apic {
-        Some(apic) => apic.pending().is_some(),
-        None => cx.state.events.user_interrupt.is_some(),
-    }
+    cx.state.apic.as_ref().is_some_and(|apic| apic.pending().is_some()) || is_external(cx)
 }
 
-/// Takes the next interrupt's vector: the guest takes it now.
+/// Whether an interrupt waits that doesn't come from the local APIC.
+fn is_external<V: Vendor>(cx: &Cx<'_, V>) -> bool {
+    let by_user = cx.state.events.user_interrupt.is_some();
+    let Some(apic) = &cx.state.apic else { return by_user };
+    let waits = match cx.vm.arch().irqchip().board() {
+        Some(board) => board.pic_output(),
+        None => by_user,
+    };
+    waits && apic.accepts_pic()
+}
+
+/// Takes the next interrupt's vector: the guest takes it now. The 8259's comes
+/// before the local APIC's.
 pub(crate) fn take<V: Vendor>(cx: &mut Cx<'_, V>) -> Option<u8> {
-    match &mut cx.state.apic {
-        Some(apic) => {
-            let vector = apic.pending()?;
-            apic.ack(vector);
-            Some(vector)
+    if is_external(cx) {
+        let vector = match cx.vm.arch().irqchip().board() {
+            Some(board) => pic::acknowledge(&cx.vm, board),
+            None => cx.state.events.user_interrupt.take(),
+        };
+        if vector.is_some() {
+            return vector;
         }
-        None => cx.state.events.user_interrupt.take(),
     }
+    let apic = cx.state.apic.as_mut()?;
+    let vector = apic.pending()?;
+    apic.ack(vector);
+    Some(vector)
 }
 
-/// Whether userspace, which has the interrupt controller, wants to know when the
-/// guest can take an interrupt.
+/// Whether the 8259 is in the kernel, so that userspace has no interrupts to give.
+fn has_pic<V: Vendor>(cx: &Cx<'_, V>) -> bool {
+    cx.vm.arch().irqchip().mode() == Mode::Kernel
+}
+
+/// Whether userspace, which has the 8259, wants to know when the guest can take an
+/// interrupt.
 pub(crate) fn window_requested<V: Vendor>(cx: &Cx<'_, V>) -> bool {
-    cx.state.apic.is_none()
+    !has_pic(cx)
         && cx
             .vcpu
             .page(0)
             .is_some_and(|run| run.read::<u8, { offset::REQUEST_INTERRUPT_WINDOW }>() != 0)
 }
 
-/// Whether `KVM_INTERRUPT` would be taken at once.
+/// Whether `KVM_INTERRUPT` would be taken at once, or there is none to be given.
 pub(crate) fn ready_for_injection<V: Vendor>(cx: &Cx<'_, V>) -> bool {
     let events = &cx.state.events;
-    events.injected.is_none()
-        && events.exception.is_none()
-        && events.user_interrupt.is_none()
-        && interrupts_open(&cx.state.control)
+    has_pic(cx)
+        || events.injected.is_none()
+            && events.exception.is_none()
+            && events.user_interrupt.is_none()
+            && cx.state.apic.as_ref().is_none_or(|apic| apic.accepts_pic())
+            && interrupts_open(&cx.state.control)
 }

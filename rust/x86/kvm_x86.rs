@@ -11,8 +11,10 @@
 //! - [`exit`]: one file for each exit that both vendors have; [`userspace`]: exits
 //!   through `kvm_run`; [`outcome`]: what follows.
 //! - [`emulate`]: the instruction emulator at work.
-//! - `registers`, `regs`, `msr`, `cpuid`, [`debug`], [`tsc`], `apic`, `hypercall`: parts
-//!   of a processor.
+//! - `registers`, `regs`, `msr`, `cpuid`, [`debug`], [`tsc`], `hypercall`: parts of a
+//!   processor.
+//! - [`apic`]: a vCPU's local APIC; `irqchip`: the other interrupt controllers.
+//! - `request`: what is asked of a vCPU.
 //! - `capability`: what a VM can do; `ioctl`: which function answers which request.
 //! - [`wiring`]: interrupt routes, in-kernel devices, counters.
 //! - [`pv`]: what KVM offers to guests that know of it.
@@ -20,7 +22,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
-mod apic;
+pub mod apic;
 mod capability;
 pub mod control;
 pub mod cpuid;
@@ -32,6 +34,7 @@ mod hypercall;
 pub mod inject;
 mod interrupts;
 mod ioctl;
+mod irqchip;
 mod mailbox;
 mod msr;
 pub mod outcome;
@@ -41,6 +44,7 @@ pub mod pv;
 pub mod registers;
 mod regs;
 mod report;
+mod request;
 mod run;
 pub mod settings;
 pub mod shared;

@@ -2,25 +2,31 @@
 //! Taking in what others left for a vCPU: interrupts, NMIs, INIT and start-up.
 
 use crate::{
+    apic,
     control::Control,
     inject::interrupts_open,
     interrupts,
     state::{Activity, Cx},
     vendor::Vendor,
 };
-use kernel::prelude::*;
-use kvm_irqchip::lapic::{Events, Harvest};
-use kvm_irqchip::vectors::VectorSet;
+use kvm_irqchip::{
+    lapic::{Events, Harvest},
+    vectors::VectorSet,
+};
 use x86_defs::{SegReg, Segment};
 
-/// Empties the mailbox.
-///
-/// # Errors
-///
-/// None so far.
-pub(crate) fn open<V: Vendor>(cx: &mut Cx<'_, V>) -> Result {
+/// Empties the mailbox. INIT and start-up messages stay with the vCPU until it
+/// runs.
+#[inline]
+pub(crate) fn collect<V: Vendor>(cx: &mut Cx<'_, V>) {
+    if !cx.vcpu.shared().mailbox().inbox().is_empty() {
+        empty(cx);
+    }
+}
+
+fn empty<V: Vendor>(cx: &mut Cx<'_, V>) {
     let inbox = cx.vcpu.shared().mailbox().inbox();
-    let harvest = match &mut cx.state.apic {
+    let Harvest { events: new, startup_page } = match &mut cx.state.apic {
         Some(apic) => apic.harvest(inbox),
         None => {
             // Without a local APIC there is nobody to send vectors.
@@ -28,29 +34,49 @@ pub(crate) fn open<V: Vendor>(cx: &mut Cx<'_, V>) -> Result {
             inbox.harvest(&mut irr, &mut tmr)
         }
     };
-    cx.state.events.check = true;
-    if harvest.events.contains(Events::NMI) {
-        cx.state.events.add_nmi();
+    let events = &mut cx.state.events;
+    events.check = true;
+    if new.contains(Events::NMI) {
+        events.add_nmi();
     }
-    if harvest.events.contains(Events::SMI) {
-        cx.state.events.smi = true;
+    if new.contains(Events::SMI) {
+        events.smi = true;
     }
-    if harvest.events.contains(Events::UNHALT) && cx.state.activity == Activity::Halted {
+    if new.contains(Events::INIT) {
+        // Voids a start-up message that came before it.
+        events.init = true;
+        events.startup = None;
+    }
+    if new.contains(Events::STARTUP) {
+        events.startup = Some(startup_page);
+    }
+    if new.contains(Events::UNHALT) && cx.state.activity == Activity::Halted {
         cx.state.activity = Activity::Runnable;
     }
-    start(cx, &harvest);
-    Ok(())
+    if new.contains(Events::TIMER) {
+        apic::timer::expired(cx);
+    }
 }
 
-/// INIT and start-up messages (SDM vol. 3, 9.4.3).
-fn start<V: Vendor>(cx: &mut Cx<'_, V>, harvest: &Harvest) {
-    if harvest.events.contains(Events::INIT) {
+/// Empties the mailbox and does what INIT and start-up messages say.
+pub(crate) fn open<V: Vendor>(cx: &mut Cx<'_, V>) {
+    collect(cx);
+    start(cx);
+}
+
+/// Does what INIT and start-up messages say (SDM vol. 3, 9.4.3).
+pub(crate) fn start<V: Vendor>(cx: &mut Cx<'_, V>) {
+    if cx.state.events.init {
+        let startup = cx.state.events.startup;
         cx.state.reset(true);
+        cx.state.events.startup = startup;
+        apic::reset(cx);
         let is_boot = cx.state.apic.as_ref().is_some_and(|apic| apic.base().is_bsp());
         cx.state.activity = if is_boot { Activity::Runnable } else { Activity::InitReceived };
     }
-    if harvest.events.contains(Events::STARTUP) && cx.state.activity == Activity::InitReceived {
-        let page = harvest.startup_page;
+    // It is lost on a vCPU that doesn't wait for one.
+    let startup = cx.state.events.startup.take();
+    if let Some(page) = startup.filter(|_| cx.state.activity == Activity::InitReceived) {
         let mut code = Segment::real(u16::from(page) << 8, 0);
         code.typ = 0xb;
         cx.state.control.set_segment(SegReg::Cs, &code);

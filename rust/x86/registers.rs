@@ -120,6 +120,7 @@ fn write_cr8<V: Vendor>(cx: &mut Cx<'_, V>, value: u64) -> Result<(), Stop> {
     let cr8 = value as u8;
     match &mut cx.state.apic {
         Some(apic) => {
+            // Whatever that lets through is looked for below.
             let _ = apic.set_cr8(cr8);
         }
         None => cx.state.control.set_cr8(cr8, None),

@@ -6,12 +6,15 @@
 //! the vCPU after it has looked gets it out of the guest again ([`kvm_sys::kick`]).
 
 use crate::{
+    apic,
     control::Control,
     exit, inject,
     ioctl::sync_regs,
+    irqchip::ioapic,
     mailbox,
     outcome::Next,
     pv::clock,
+    request,
     state::{Activity, Cx},
     userspace,
     vendor::Vendor,
@@ -68,9 +71,11 @@ fn turn<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     if guest_mode::maybe_work_pending() && guest_mode::handle_work().is_err() {
         interrupted(cx)?;
     }
-    serve(cx, cx.vcpu.requests.take());
+    if serve(cx, cx.vcpu.requests.take())? == Next::ToUser {
+        return Ok(Next::ToUser);
+    }
     if !cx.vcpu.shared().mailbox().inbox().is_empty() {
-        mailbox::open(cx)?;
+        mailbox::open(cx);
     }
     if cx.state.activity != Activity::Runnable {
         return block(cx);
@@ -99,9 +104,10 @@ fn turn<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     V::handle_exit(cx)
 }
 
-fn serve<V: Vendor>(cx: &mut Cx<'_, V>, requests: Taken) {
+#[inline]
+fn serve<V: Vendor>(cx: &mut Cx<'_, V>, requests: Taken) -> Result<Next> {
     if requests.is_empty() {
-        return;
+        return Ok(Next::Resume);
     }
     if requests.has(Request::FLUSH_TLB) {
         cx.state.control.flush_tlb();
@@ -109,6 +115,33 @@ fn serve<V: Vendor>(cx: &mut Cx<'_, V>, requests: Taken) {
     if requests.has(clock::UPDATE) {
         clock::update(cx);
     }
+    serve_interrupts(cx, requests)
+}
+
+/// Requests about interrupts.
+fn serve_interrupts<V: Vendor>(cx: &mut Cx<'_, V>, requests: Taken) -> Result<Next> {
+    if requests.has(request::SCAN_EOI) {
+        apic::scan(cx);
+    }
+    if requests.has(request::RTC_STATUS) {
+        apic::restore_rtc(cx);
+    }
+    let irqchip = cx.vm.arch().irqchip();
+    if let Some(pit) = irqchip.pit().filter(|_| requests.has(request::PIT_TICK)) {
+        pit.expired(&cx.vm);
+    }
+    if let Some(board) = irqchip.board().filter(|_| requests.has(request::IOAPIC_RETRY)) {
+        ioapic::retry(&cx.vm, board);
+    }
+    let result =
+        if requests.has(request::EOI_EXIT) { apic::eoi_exit(cx) } else { Ok(Next::Resume) };
+    if requests.has(request::APIC_MAP) && apic::map::rebuild(&cx.vm).is_err() {
+        cx.vcpu.requests.set(request::APIC_MAP);
+        if matches!(result, Ok(Next::Resume)) {
+            return Err(ENOMEM);
+        }
+    }
+    result
 }
 
 /// Enters the guest, unless something has to be seen to first; whether it did.
@@ -153,7 +186,11 @@ fn enter<V: Vendor>(cx: &mut Cx<'_, V>, off: &mut IrqOff) -> bool {
 /// What is the same after every exit.
 #[inline]
 fn after_exit<V: Vendor>(cx: &mut Cx<'_, V>) {
+    apic::pv_eoi::look(cx);
     let state = &mut *cx.state;
+    if let Some(apic) = &mut state.apic {
+        state.events.check |= apic::take_priority(apic, state.control.cr8());
+    }
     if state.events.injected.is_some() {
         state.events.injected = None;
         state.events.check = true;
@@ -191,6 +228,6 @@ fn wait_for_start<V: Vendor>(cx: &mut Cx<'_, V>) -> Result {
     if woken == Woken::Signal {
         return interrupted(cx);
     }
-    mailbox::open(cx)?;
+    mailbox::open(cx);
     Err(EAGAIN)
 }

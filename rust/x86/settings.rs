@@ -11,12 +11,17 @@ use kernel::sync::atomic::{Atomic, Relaxed};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Quirk {
+    /// LINT0 of the vCPU that boots comes out of reset open for the 8259.
+    Lint0Reenabled = 1 << 0,
+    /// The local APIC's register page stays when the APIC is turned off.
+    LapicMmioHole = 1 << 2,
     /// The MWAIT bit of CPUID doesn't follow IA32_MISC_ENABLE.
     MiscEnableNoMwait = 1 << 4,
 }
 
 /// Quirks that can be turned off.
-pub const QUIRKS: u64 = Quirk::MiscEnableNoMwait as u64;
+pub const QUIRKS: u64 =
+    Quirk::Lint0Reenabled as u64 | Quirk::LapicMmioHole as u64 | Quirk::MiscEnableNoMwait as u64;
 
 /// The choices.
 pub struct Settings {

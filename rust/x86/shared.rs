@@ -1,9 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The part of an x86 vCPU that any thread may reach at any time.
 
-use kernel::{prelude::*, sync::Arc};
-use kvm_irqchip::lapic::{Acceptance, Events, Inbox, Posted};
-use kvm_sys::kick::Kick;
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{Acquire, Atomic, Release},
+        Arc,
+    },
+};
+use kvm_irqchip::lapic::{Acceptance, Events, Identity, Inbox, LocalApic, Posted};
+use kvm_sys::{
+    kick::Kick,
+    timer::{Expire, Timer},
+};
 
 /// Where others leave interrupts for a vCPU. Lock-free, any context.
 pub struct Mailbox {
@@ -20,6 +29,7 @@ impl Mailbox {
 
     /// Leaves what a message was accepted as and gets the vCPU's attention; what
     /// became of it.
+    #[inline]
     pub fn post(&self, acceptance: Acceptance) -> Posted {
         self.kicked(self.inbox.post(acceptance))
     }
@@ -29,6 +39,7 @@ impl Mailbox {
         self.kicked(self.inbox.post_events(events))
     }
 
+    #[inline]
     fn kicked(&self, posted: Posted) -> Posted {
         if posted == Posted::Kick {
             self.kick.kick();
@@ -37,21 +48,88 @@ impl Mailbox {
     }
 }
 
+impl Expire for Mailbox {
+    /// The local APIC's timer may be due: the vCPU's thread finds out.
+    fn expired(&self) -> Option<i64> {
+        let _ = self.post_events(Events::TIMER);
+        None
+    }
+}
+
+/// What a local APIC makes known of itself, in one word: its identity, and these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published(u64);
+
+impl Published {
+    /// It takes the 8259A's interrupts.
+    pub const ACCEPTS_PIC: u64 = 1 << 63;
+    /// Its LINT0 makes an NMI of the 8254's ticks.
+    pub const LINT0_NMI: u64 = 1 << 62;
+
+    /// What is known of a vCPU without a local APIC.
+    pub const NONE: Self = Self(0);
+
+    /// What is to be known of an APIC.
+    pub fn of(apic: &LocalApic) -> Self {
+        let accepts = if apic.accepts_pic() { Self::ACCEPTS_PIC } else { 0 };
+        let nmi = if apic.lint0_is_nmi() { Self::LINT0_NMI } else { 0 };
+        Self(apic.identity().pack() | accepts | nmi)
+    }
+
+    /// How the APIC is addressed.
+    pub fn identity(self) -> Identity {
+        Identity::unpack(self.0)
+    }
+}
+
 /// The shared part.
 #[pin_data]
 pub struct Shared {
-    mailbox: Mailbox,
+    /// The local APIC's host timer. The vCPU's thread alone sets it.
+    #[pin]
+    timer: Timer<Mailbox>,
+    published: Atomic<u64>,
 }
 
 impl Shared {
-    /// That of a new vCPU.
-    pub(crate) fn new(kick: Arc<Kick>) -> impl PinInit<Self, Error> {
-        try_pin_init!(Self { mailbox: Mailbox { inbox: Inbox::new(), kick } })
+    /// That of a new vCPU, whose local APIC makes this known.
+    pub(crate) fn new(kick: Arc<Kick>, published: Published) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            timer <- Timer::new(Mailbox { inbox: Inbox::new(), kick }),
+            published: Atomic::new(published.0),
+        })
     }
 
     /// Where interrupts for it are left.
     #[inline]
     pub fn mailbox(&self) -> &Mailbox {
-        &self.mailbox
+        &self.timer
+    }
+
+    /// The local APIC's host timer, for the vCPU's thread.
+    #[inline]
+    pub(crate) fn timer(&self) -> &Timer<Mailbox> {
+        &self.timer
+    }
+
+    /// What the local APIC makes known of itself.
+    pub fn published(&self) -> Published {
+        Published(self.published.load(Acquire))
+    }
+
+    /// Whether the local APIC says so of itself: a flag of [`Published`].
+    pub(crate) fn has(&self, flag: u64) -> bool {
+        self.published.load(Acquire) & flag != 0
+    }
+
+    /// Makes known what `new` says, for the vCPU's thread; whether the identity is
+    /// another one.
+    pub(crate) fn publish(&self, new: Published) -> bool {
+        const FLAGS: u64 = Published::ACCEPTS_PIC | Published::LINT0_NMI;
+        let old = self.published.load(Acquire);
+        if old != new.0 {
+            self.published.store(new.0, Release);
+        }
+        (old ^ new.0) & !FLAGS != 0
     }
 }

@@ -2,6 +2,7 @@
 //! The state of an x86 vCPU, for the one thread that holds it.
 
 use crate::{
+    apic,
     control::{Control, Gprs},
     cpuid::Cpuid,
     debug::Debug,
@@ -73,6 +74,8 @@ pub struct VcpuState<V: Vendor> {
     pub activity: Activity,
     /// The local APIC, if the kernel has it.
     pub apic: Option<LocalApic>,
+    /// What is kept beside it.
+    pub link: apic::Link,
     /// IA32_APIC_BASE of a vCPU whose local APIC the VMM has.
     pub apic_base: ApicBase,
     /// Debug registers.
@@ -119,7 +122,8 @@ impl<V: Vendor> VcpuState<V> {
             gprs: [0; 16],
             events: Events::default(),
             activity: first_activity(vm, id),
-            apic: None,
+            apic: apic::new(vm, id),
+            link: apic::Link::default(),
             apic_base: ApicBase::reset(id == vm.arch().settings.boot_cpu()),
             debug: Debug::new(),
             completion: Completion::None,
@@ -209,6 +213,7 @@ impl<V: Vendor> VcpuState<V> {
     pub(crate) fn cpuid_changed(&mut self) {
         // XSAVES can't be kept from a guest that has XSAVE.
         self.extended.set_xsaves(self.cpuid.has(F::XSAVE));
+        apic::cpuid_changed(self);
         self.events.check = true;
     }
 }

@@ -8,6 +8,7 @@
 //! SDM vol. 3, 18.17; vol. 4, IA32_TSC_ADJUST.
 
 use crate::{
+    apic,
     control::Control,
     params,
     pv::clock,
@@ -153,6 +154,7 @@ fn move_by<V: Vendor>(cx: &mut Cx<'_, V>, by: u64) {
 fn changed<V: Vendor>(cx: &mut Cx<'_, V>) {
     cx.state.control.set_tsc_offset(cx.state.tsc.offset);
     cx.vcpu.requests.set(clock::UPDATE);
+    apic::timer::counter_changed(cx);
 }
 
 /// Whether guests can have a TSC of this frequency.

@@ -156,9 +156,9 @@ pub(crate) fn accept<V: Vendor>(cx: &mut Cx<'_, V>) -> Result {
             return Err(EINVAL);
         }
         cx.state.control.set_cr8(cr8 as u8, None);
-        if run.read::<u8, { offset::REQUEST_INTERRUPT_WINDOW }>() != 0 {
-            cx.state.events.check = true;
-        }
+    }
+    if interrupts::window_requested(cx) {
+        cx.state.events.check = true;
     }
     Ok(())
 }
@@ -171,7 +171,7 @@ pub(crate) fn publish<V: Vendor>(cx: &Cx<'_, V>) -> Result {
     run.write::<u8, { offset::IF_FLAG }>(is_open.into());
     run.write::<u64, { offset::CR8 }>(crate::regs::cr8(cx.state).into());
     run.write::<u64, { offset::APIC_BASE }>(crate::regs::apic_base(cx.state));
-    let ready = cx.state.apic.is_some() || interrupts::ready_for_injection(cx);
+    let ready = interrupts::ready_for_injection(cx);
     run.write::<u8, { offset::READY_FOR_INTERRUPT_INJECTION }>(ready.into());
     run.write::<u16, { offset::FLAGS }>(0);
     Ok(())

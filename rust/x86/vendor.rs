@@ -2,9 +2,9 @@
 //! What a vendor module provides, and the core's [`Arch`] made of it.
 
 use crate::{
-    capability,
+    apic, capability,
     control::Control,
-    ioctl,
+    ioctl, irqchip,
     outcome::Next,
     shared::Shared,
     state::{Cx, VcpuState},
@@ -112,16 +112,20 @@ impl<V: Vendor> Arch for X86<V> {
     }
 
     fn new_vcpu_shared(
-        _vm: &Vm<Self>,
-        _id: u32,
+        vm: &Vm<Self>,
+        id: u32,
         _index: u32,
         kick: Arc<Kick>,
     ) -> impl PinInit<Shared, Error> {
-        Shared::new(kick)
+        Shared::new(kick, apic::published(vm, id))
     }
 
     fn new_vcpu(vm: &Vm<Self>, id: u32, index: u32) -> impl Init<VcpuState<V>, Error> {
         VcpuState::new(vm, id, index)
+    }
+
+    fn vcpu_added(vm: &Vm<Self>, vcpu: &Vcpu<Self>) {
+        irqchip::vcpu_added(vm, vcpu);
     }
 
     fn enable_cap(vm: ArcBorrow<'_, Vm<Self>>, wanted: &EnableCap) -> Result<u32> {

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What an x86 VM has besides what all architectures share.
 
-use crate::{pv::clock::VmClock, settings::Settings, tsc, vendor::Vendor};
-use core::marker::PhantomData;
+use crate::{irqchip::Irqchip, pv::clock::VmClock, settings::Settings, tsc, vendor::Vendor};
 use kernel::{
     new_mutex,
     prelude::*,
@@ -28,7 +27,8 @@ pub struct VmState<V: Vendor> {
     pub(crate) clock: VmClock,
     /// Frequency of the counters of vCPUs to come.
     tsc_khz: Atomic<u32>,
-    _vendor: PhantomData<fn() -> V>,
+    #[pin]
+    irqchip: Irqchip<V>,
 }
 
 impl<V: Vendor> VmState<V> {
@@ -39,8 +39,14 @@ impl<V: Vendor> VmState<V> {
             tsc <- new_mutex!(tsc::Sync::default(), "kvm_tsc"),
             clock <- VmClock::new(),
             tsc_khz: Atomic::new(kvm_sys::x86::tsc::khz()),
-            _vendor: PhantomData,
+            irqchip <- Irqchip::new(),
         })
+    }
+
+    /// Its interrupt controllers.
+    #[inline]
+    pub(crate) fn irqchip(&self) -> &Irqchip<V> {
+        &self.irqchip
     }
 
     /// Frequency of the counters of vCPUs to come.

@@ -2,13 +2,20 @@
 //! Interrupt routes, in-kernel devices and counters of x86 VMs, as the core wants
 //! them.
 
-use crate::vendor::{Vendor, X86};
+use crate::{
+    irqchip::{self, ioapic, pic, route, Mode},
+    vendor::{Vendor, X86},
+};
+use kernel::error::Result;
 use kvm_core::{
     device::NoDevice,
     statistics,
     vm::Vm,
-    wiring::{Delivery, Source, Wiring},
+    wiring::{Delivery, Pin, Source, Wiring},
 };
+use kvm_uapi::irq::RoutingEntry;
+
+pub use crate::irqchip::route::Route;
 
 statistics! {
     /// What an x86 VM counts.
@@ -118,13 +125,16 @@ statistics! {
     }
 }
 
-/// A route: there are none without an interrupt controller.
-#[derive(Clone, Copy)]
-pub enum Route {}
-
-/// An in-kernel device: there are none yet.
+/// An in-kernel device. The 8259A and the 8254 have several ranges of ports.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Device {}
+pub enum Device {
+    /// The two 8259A.
+    Pic,
+    /// The IOAPIC.
+    IoApic,
+    /// The 8254.
+    Pit,
+}
 
 impl<V: Vendor> Wiring<Self> for X86<V> {
     type Route = Route;
@@ -133,22 +143,68 @@ impl<V: Vendor> Wiring<Self> for X86<V> {
     type VmStats = VmStats;
     type VcpuStats = VcpuStats;
     const COALESCED_PAGE: Option<u32> = Some(2);
+    const IRQCHIPS: bool = true;
 
+    fn has_irqchip(vm: &Vm<Self>) -> bool {
+        vm.arch().irqchip().mode() != Mode::None
+    }
+
+    fn may_resample(vm: &Vm<Self>) -> bool {
+        vm.arch().irqchip().mode() == Mode::Kernel
+    }
+
+    fn parse_route(vm: &Vm<Self>, entry: &RoutingEntry) -> Result<Route> {
+        route::parse(vm, entry)
+    }
+
+    fn route_pin(route: &Route) -> Option<Pin> {
+        route::pin_of(route)
+    }
+
+    #[inline]
     fn deliver(
-        _vm: &Vm<Self>,
+        vm: &Vm<Self>,
         route: &Route,
-        _source: Source,
-        _level: bool,
-        _report: bool,
+        source: Source,
+        level: bool,
+        report: bool,
     ) -> Delivery {
-        match *route {}
+        route::deliver(vm, route, source, level, report)
     }
 
-    fn device_write(_vm: &Vm<Self>, device: Device, _address: u64, _data: &[u8]) -> bool {
-        match device {}
+    fn routes_changed(vm: &Vm<Self>) {
+        irqchip::rescan(vm);
     }
 
-    fn device_read(_vm: &Vm<Self>, device: Device, _address: u64, _data: &mut [u8]) -> bool {
-        match device {}
+    fn acked(vm: &Vm<Self>, gsi: u32) {
+        irqchip::pit::acked(vm, gsi);
+    }
+
+    fn device_write(vm: &Vm<Self>, device: Device, address: u64, data: &[u8]) -> bool {
+        let irqchip = vm.arch().irqchip();
+        let Some(board) = irqchip.board() else { return false };
+        match device {
+            Device::Pic => pic::write(vm, board, address as u16, data),
+            Device::IoApic => return ioapic::write(vm, board, address, data),
+            Device::Pit => match irqchip.pit() {
+                Some(pit) => pit.write(vm, address, data),
+                None => return false,
+            },
+        }
+        true
+    }
+
+    fn device_read(vm: &Vm<Self>, device: Device, address: u64, data: &mut [u8]) -> bool {
+        let irqchip = vm.arch().irqchip();
+        let Some(board) = irqchip.board() else { return false };
+        match device {
+            Device::Pic => pic::read(vm, board, address as u16, data),
+            Device::IoApic => return ioapic::read(board, address, data),
+            Device::Pit => match irqchip.pit() {
+                Some(pit) => pit.read(address, data),
+                None => return false,
+            },
+        }
+        true
     }
 }

@@ -27,9 +27,17 @@ ioctls! {
     /// VM: sets a line.
     KVM_IRQ_LINE = iow::<irq::IrqLevel>(0x61);
     /// VM: reads an interrupt controller.
-    KVM_GET_IRQCHIP = iowr::<[u64; 65]>(0x62);
+    KVM_GET_IRQCHIP = iowr::<x86::Irqchip>(0x62);
     /// VM: sets an interrupt controller.
-    KVM_SET_IRQCHIP = ior::<[u64; 65]>(0x63);
+    KVM_SET_IRQCHIP = ior::<x86::Irqchip>(0x63);
+    /// VM: an 8254. No argument.
+    KVM_CREATE_PIT = io(0x64);
+    /// VM: reads the channels of the 8254.
+    KVM_GET_PIT = iowr::<x86::PitState>(0x65);
+    /// VM: sets the channels of the 8254.
+    KVM_SET_PIT = ior::<x86::PitState>(0x66);
+    /// VM: whether missed ticks of the 8254 come later.
+    KVM_REINJECT_CONTROL = io(0x71);
     /// VM: sets a line and tells what became of it.
     KVM_IRQ_LINE_STATUS = iowr::<irq::IrqLevel>(0x67);
     /// VM: collects writes of a range.
@@ -37,7 +45,7 @@ ioctls! {
     /// VM: ends that.
     KVM_UNREGISTER_COALESCED_MMIO = iow::<memory::CoalescedMmioZone>(0x68);
     /// VM: an 8254 with flags.
-    KVM_CREATE_PIT2 = iow::<[u32; 16]>(0x77);
+    KVM_CREATE_PIT2 = iow::<x86::PitConfig>(0x77);
     /// VM: which vCPU boots.
     KVM_SET_BOOT_CPU_ID = io(0x78);
     /// VM: sets the guest's clock.

@@ -104,7 +104,61 @@ impl LogicalModel {
     }
 }
 
+mod packed {
+    //! An identity in one word: the x2APIC ID in bits 31:0, then these.
+    pub(super) const XAPIC_ID: u32 = 32;
+    pub(super) const LOGICAL_ID: u32 = 40;
+    pub(super) const MODE: u32 = 48;
+    pub(super) const MODEL: u32 = 50;
+    pub(super) const ENABLED: u32 = 52;
+}
+
 impl Identity {
+    /// All of it in bits 52:0 of one word, for an owner that publishes it at once.
+    pub const fn pack(&self) -> u64 {
+        let mode = match self.mode {
+            Mode::Disabled => 0,
+            Mode::XApic => 1,
+            Mode::X2Apic => 2,
+        };
+        let model = match self.model {
+            LogicalModel::Flat => 0,
+            LogicalModel::Cluster => 1,
+            LogicalModel::Reserved => 2,
+        };
+        self.x2apic_id as u64
+            | (self.xapic_id as u64) << packed::XAPIC_ID
+            | (self.logical_id as u64 & 0xff) << packed::LOGICAL_ID
+            | mode << packed::MODE
+            | model << packed::MODEL
+            | (self.enabled as u64) << packed::ENABLED
+    }
+
+    /// What [`Identity::pack`] made a word of; bits 63:53 don't count.
+    pub const fn unpack(word: u64) -> Self {
+        let x2apic_id = word as u32;
+        let mode = match word >> packed::MODE & 3 {
+            0 => Mode::Disabled,
+            1 => Mode::XApic,
+            _ => Mode::X2Apic,
+        };
+        Self {
+            mode,
+            enabled: word >> packed::ENABLED & 1 != 0,
+            model: match word >> packed::MODEL & 3 {
+                0 => LogicalModel::Flat,
+                1 => LogicalModel::Cluster,
+                _ => LogicalModel::Reserved,
+            },
+            xapic_id: (word >> packed::XAPIC_ID) as u8,
+            x2apic_id,
+            logical_id: match mode {
+                Mode::X2Apic => x2apic_ldr(x2apic_id),
+                _ => (word >> packed::LOGICAL_ID) as u32 & 0xff,
+            },
+        }
+    }
+
     /// Whether a message with this destination is for this APIC.
     pub fn matches(&self, dest: u32, mode: DestMode, source: Source, rules: DestRules) -> bool {
         match self.mode {
@@ -218,6 +272,17 @@ mod tests {
 
     fn logical(id: &Identity, dest: u32) -> bool {
         id.matches(dest, DestMode::Logical, Source::Ipi, RULES)
+    }
+
+    #[test]
+    fn packed_and_unpacked() {
+        let cluster = Identity { model: LogicalModel::Cluster, logical_id: 0xa4, ..XAPIC };
+        let reserved = Identity { model: LogicalModel::Reserved, enabled: false, ..XAPIC };
+        let off = Identity { mode: Mode::Disabled, xapic_id: 0xfe, ..XAPIC };
+        for identity in [XAPIC, X2APIC, cluster, reserved, off] {
+            assert_eq!(Identity::unpack(identity.pack() | 0x7ff << 53), identity);
+            assert_eq!(identity.pack() >> 53, 0);
+        }
     }
 
     #[test]

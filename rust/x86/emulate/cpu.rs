@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A vCPU as the emulator's processor.
 
-use crate::{control::Control, cpuid, hypercall, msr, registers, state::Cx, vendor::Vendor};
+use crate::{
+    control::Control, cpuid, hypercall, msr, registers, settings::Quirk, state::Cx, vendor::Vendor,
+};
 use kernel::prelude::*;
 use kvm_core::io_bus::Space;
 use kvm_emulate::{
@@ -37,11 +39,13 @@ impl<'c, 'a, V: Vendor> Processor<'c, 'a, V> {
 
     /// Whether the local APIC's registers are at this address.
     pub(super) fn is_apic_page(&self, gpa: Gpa) -> bool {
+        let page = gpa.raw() & !0xfff;
+        let hole = self.cx.vm.arch().settings.has_quirk(Quirk::LapicMmioHole);
         self.cx
             .state
             .apic
             .as_ref()
-            .is_some_and(|apic| apic.has_mmio() && apic.base().address() == gpa.raw() & !0xfff)
+            .is_some_and(|apic| apic.base().address() == page && (hole || apic.has_mmio()))
     }
 
     /// Serves an access by a device that the kernel has; `None` if userspace has

@@ -2,6 +2,7 @@
 //! `KVM_ENABLE_CAP` of a VM: one function for each capability.
 
 use crate::{
+    irqchip,
     settings::QUIRKS,
     vendor::{Vendor, X86},
 };
@@ -10,7 +11,8 @@ use kvm_core::vm::Vm;
 use kvm_uapi::{
     cap::{
         KVM_CAP_DISABLE_QUIRKS, KVM_CAP_DISABLE_QUIRKS2, KVM_CAP_EXCEPTION_PAYLOAD,
-        KVM_CAP_MSR_PLATFORM_INFO, KVM_CAP_X86_TRIPLE_FAULT_EVENT,
+        KVM_CAP_MSR_PLATFORM_INFO, KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X2APIC_API,
+        KVM_CAP_X86_TRIPLE_FAULT_EVENT,
     },
     vcpu::EnableCap,
 };
@@ -28,6 +30,8 @@ pub(crate) fn enable<V: Vendor>(vm: &Vm<X86<V>>, wanted: &EnableCap) -> Result<u
         KVM_CAP_DISABLE_QUIRKS => settings.add_quirks_off(arg & QUIRKS),
         KVM_CAP_MSR_PLATFORM_INFO => settings.set_platform_info(arg != 0),
         KVM_CAP_EXCEPTION_PAYLOAD => settings.set_exception_payload(arg != 0),
+        KVM_CAP_SPLIT_IRQCHIP => irqchip::split(vm, arg)?,
+        KVM_CAP_X2APIC_API => irqchip::set_x2apic_api(vm, arg)?,
         KVM_CAP_X86_TRIPLE_FAULT_EVENT => settings.set_triple_fault_event(arg != 0),
         _ => return Err(EINVAL),
     }

@@ -35,7 +35,7 @@ const SHADOW_STI: u8 = 2;
 
 /// The events, as userspace has them.
 pub(crate) fn snapshot<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<VcpuEvents> {
-    mailbox::open(cx)?;
+    mailbox::collect(cx);
     let settings = &cx.vm.arch().settings;
     let with_payload = settings.exception_payload();
     if !with_payload {
@@ -137,7 +137,7 @@ pub(crate) fn restore<V: Vendor>(cx: &mut Cx<'_, V>, new: &VcpuEvents) -> Result
         return Err(EINVAL);
     }
     let (pending, injected) = exceptions(new)?;
-    mailbox::open(cx)?;
+    mailbox::collect(cx);
     let state = &mut *cx.state;
     state.events.exception = pending;
     state.events.injected = injected.or_else(|| interrupted(new));
@@ -201,7 +201,7 @@ pub(crate) fn set<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
 
 /// `KVM_GET_MP_STATE`.
 pub(crate) fn get_activity<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
-    mailbox::open(cx)?;
+    mailbox::open(cx);
     user::write(arg, &MpState { mp_state: cx.state.activity as u32 }).map(|()| 0)
 }
 

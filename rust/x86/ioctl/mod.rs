@@ -7,6 +7,8 @@ pub(crate) mod enable_cap;
 pub(crate) mod events;
 pub(crate) mod fpu;
 pub(crate) mod guest_debug;
+pub(crate) mod irqchip;
+pub(crate) mod lapic;
 pub(crate) mod mce;
 pub(crate) mod msrs;
 pub(crate) mod regs;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The x86 ioctls of a VM: which function answers which request.
 
-use super::clock;
+use super::{clock, irqchip};
 use crate::vendor::{Vendor, X86};
 use kernel::{prelude::*, sync::ArcBorrow};
 use kvm_core::vm::Vm;
@@ -25,7 +25,7 @@ pub(crate) fn ioctl<V: Vendor>(
         KVM_SET_CLOCK => clock::set(&vm, arg),
         KVM_GET_TSC_KHZ => Ok(vm.arch().tsc_khz()),
         KVM_SET_TSC_KHZ => clock::set_tsc_khz(&vm, arg),
-        _ => Err(ENOTTY),
+        _ => irqchip::ioctl(&vm, request, arg).unwrap_or(Err(ENOTTY)),
     }
 }
 

@@ -26,7 +26,7 @@ use kernel::{
         Mutex,
     },
 };
-use kvm_core::{memory::GuestRecord, request::Request, vm::Vm};
+use kvm_core::{memory::GuestRecord, vm::Vm};
 use kvm_paging::addr::Gpa;
 use kvm_policy::{
     msr::By,
@@ -37,7 +37,7 @@ use kvm_sys::x86::tsc::{self as host, rdtsc, Clock};
 use kvm_uapi::vcpu::ClockData;
 
 /// Write the record before the next entry.
-pub(crate) const UPDATE: Request = Request::of_arch(16);
+pub(crate) use crate::request::CLOCK_UPDATE as UPDATE;
 
 /// `ClockData::flags`: the guest's clock is the master's.
 const TSC_STABLE: u32 = 1 << 1;

@@ -5,7 +5,7 @@
 
 pub(crate) mod clock;
 
-use crate::{state::Cx, vendor::Vendor};
+use crate::{apic, state::Cx, vendor::Vendor};
 use kvm_policy::{
     msr::{By, PvMsr, Refusal},
     pv::PvFeatures,
@@ -24,12 +24,17 @@ pub(crate) fn features() -> PvFeatures {
         | PvFeatures::CLOCKSOURCE2
         | PvFeatures::CLOCKSOURCE_STABLE
         | PvFeatures::NOP_IO_DELAY
+        | PvFeatures::PV_EOI
 }
 
 /// Whether the guest can have what the register belongs to.
 fn is_there(which: PvMsr) -> bool {
     match which {
-        PvMsr::WallClockOld | PvMsr::SystemTimeOld | PvMsr::WallClock | PvMsr::SystemTime => true,
+        PvMsr::WallClockOld
+        | PvMsr::SystemTimeOld
+        | PvMsr::WallClock
+        | PvMsr::SystemTime
+        | PvMsr::PvEoi => true,
         _ => false,
     }
 }
@@ -43,6 +48,7 @@ pub(crate) fn read_msr<V: Vendor>(cx: &Cx<'_, V>, which: PvMsr) -> Result<u64, R
     match which {
         PvMsr::WallClockOld | PvMsr::WallClock => Ok(cx.vm.arch().clock.wall_clock()),
         PvMsr::SystemTimeOld | PvMsr::SystemTime => Ok(cx.state.pv.clock.msr()),
+        PvMsr::PvEoi => Ok(cx.state.link.pv_eoi.msr()),
         _ => Err(Refusal::Unknown),
     }
 }
@@ -66,6 +72,7 @@ pub(crate) fn write_msr<V: Vendor>(
         PvMsr::WallClockOld | PvMsr::WallClock => clock::write_wall_clock(cx, value),
         PvMsr::SystemTimeOld => clock::write_system_time(cx, value, true, by),
         PvMsr::SystemTime => clock::write_system_time(cx, value, false, by),
+        PvMsr::PvEoi => return apic::pv_eoi::set(cx, value).map_err(|_| Refusal::Invalid),
         _ => return Err(Refusal::Unknown),
     }
     Ok(())

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The register page of xAPIC mode.
+
+use super::{carry_out, changed, timer::Clock};
+use crate::{mailbox, state::Cx, vendor::Vendor};
+use kvm_emulate::io::Fragment;
+
+/// An access to the registers of the local APIC; the data of a read.
+///
+/// Outside of xAPIC mode nothing is there: reads give ones, writes are lost.
+pub(crate) fn access<V: Vendor>(cx: &mut Cx<'_, V>, access: &Fragment) -> u64 {
+    if !cx.state.apic.as_ref().is_some_and(|apic| apic.has_mmio()) {
+        return u64::MAX;
+    }
+    let offset = (access.addr & 0xfff) as u32;
+    if access.kind.is_read() {
+        read(cx, offset, access.len.into())
+    } else {
+        // Registers are written as a whole.
+        if access.len == 4 {
+            write(cx, offset, access.data as u32);
+        }
+        access.data
+    }
+}
+
+fn read<V: Vendor>(cx: &mut Cx<'_, V>, offset: u32, len: u32) -> u64 {
+    mailbox::collect(cx);
+    let clock = Clock::of(cx.state);
+    let Some(apic) = &mut cx.state.apic else { return 0 };
+    let (value, what) = apic.read_mmio(offset, len, || clock.now());
+    if !what.is_empty() {
+        changed(cx, what);
+    }
+    value.into()
+}
+
+fn write<V: Vendor>(cx: &mut Cx<'_, V>, offset: u32, value: u32) {
+    let clock = Clock::of(cx.state);
+    let Some(apic) = &mut cx.state.apic else { return };
+    let effects = apic.write_mmio(offset, value, || clock.now());
+    carry_out(cx, effects);
+}

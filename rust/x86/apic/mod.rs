@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The local APIC of a vCPU, where the kernel has it.
+//!
+//! Its registers are `state.apic`, for the vCPU's thread alone. What an access asks
+//! for is done by [`carry_out`]; nothing on the way of a vCPU's own EOIs, IPIs and
+//! task priorities takes a lock.
+//!
+//! - `access`, `msr`: the registers as memory and as MSRs.
+//! - `timer`: the host timer behind the APIC's.
+//! - `map`, `send`: from a destination to mailboxes.
+//! - `eoi`: those that wait for the end of an interrupt; `pv_eoi`: ends without an
+//!   exit.
+
+mod access;
+mod eoi;
+pub(crate) mod map;
+mod msr;
+pub(crate) mod pv_eoi;
+pub(crate) mod send;
+pub(crate) mod timer;
+
+pub(crate) use access::access;
+pub(crate) use eoi::{exit as eoi_exit, restore_rtc, scan};
+pub(crate) use msr::{read_msr, set_base, write_msr};
+
+use crate::{
+    irqchip::Mode,
+    settings::Quirk,
+    shared::Published,
+    state::{Cx, VcpuState},
+    vendor::{Vendor, X86},
+};
+use kvm_core::vm::Vm;
+use kvm_irqchip::{
+    lapic::{Changed, Config, Effects, Event, LocalApic, Reset},
+    VcpuIndex,
+};
+use kvm_policy::feature::Feature as F;
+
+/// What a vCPU keeps beside the registers of its local APIC.
+#[derive(Default)]
+pub struct Link {
+    /// The interrupt whose EOI userspace is to be told of.
+    eoi_exit: Option<u8>,
+    /// The highest vector whose EOI is only waited for because of earlier routes.
+    stale_eoi: Option<u8>,
+    /// Ends of interrupts without an exit.
+    pub(crate) pv_eoi: pv_eoi::Word,
+}
+
+/// The local APIC of a new vCPU, if the VM has them in the kernel.
+pub(crate) fn new<V: Vendor>(vm: &Vm<X86<V>>, id: u32) -> Option<LocalApic> {
+    let (irqchip, settings) = (vm.arch().irqchip(), &vm.arch().settings);
+    (irqchip.mode() != Mode::None).then(|| {
+        LocalApic::new(Config {
+            id,
+            bsp: id == settings.boot_cpu(),
+            lint0_extint: settings.has_quirk(Quirk::Lint0Reenabled),
+            mask_pmi: !V::AMD,
+            directed_eoi: irqchip.directed_eoi(),
+            wide_ids: irqchip.wide_ids(),
+            timer: irqchip.timer_config(),
+            ..Config::default()
+        })
+    })
+}
+
+/// What the local APIC of a new vCPU makes known of itself.
+pub(crate) fn published<V: Vendor>(vm: &Vm<X86<V>>, id: u32) -> Published {
+    new(vm, id).map_or(Published::NONE, |apic| Published::of(&apic))
+}
+
+/// The vCPU's CPUID table is another one.
+pub(crate) fn cpuid_changed<V: Vendor>(state: &mut VcpuState<V>) {
+    let (x2apic, tsc_deadline) = (state.cpuid.has(F::X2APIC), state.cpuid.has(F::TSC_DEADLINE));
+    if let Some(apic) = &mut state.apic {
+        // An identity has nothing of that.
+        let _ = apic.set_config(Config { x2apic, tsc_deadline, ..*apic.config() });
+    }
+}
+
+/// Takes in what the VM's capabilities say, which may change after the vCPU was
+/// made.
+pub(crate) fn refresh<V: Vendor>(cx: &mut Cx<'_, V>) {
+    let irqchip = cx.vm.arch().irqchip();
+    if let Some(apic) = &mut cx.state.apic {
+        let wide_ids = irqchip.wide_ids();
+        let directed_eoi = irqchip.directed_eoi();
+        if wide_ids != apic.config().wide_ids || directed_eoi != apic.config().directed_eoi {
+            let _ = apic.set_config(Config { wide_ids, directed_eoi, ..*apic.config() });
+        }
+    }
+}
+
+/// The vCPU's index, as destinations are found by it.
+#[inline]
+pub(crate) fn index<V: Vendor>(cx: &Cx<'_, V>) -> VcpuIndex {
+    VcpuIndex(cx.vcpu.index() as u16)
+}
+
+/// Does what an access asks for.
+#[inline]
+pub(crate) fn carry_out<V: Vendor>(cx: &mut Cx<'_, V>, effects: Effects) {
+    match effects.event {
+        Some(Event::Ipi(ipi)) => send::ipi(cx, &ipi),
+        Some(Event::Eoi(ended)) => eoi::ended(cx, &ended),
+        None => {}
+    }
+    if !effects.changed.is_empty() {
+        changed(cx, effects.changed);
+    }
+}
+
+/// Follows what has changed.
+pub(crate) fn changed<V: Vendor>(cx: &mut Cx<'_, V>, changed: Changed) {
+    if changed.intersects(Changed::IDENTITY | Changed::LINT0) {
+        if let Some(apic) = &cx.state.apic {
+            if cx.vcpu.shared().publish(Published::of(apic)) {
+                map::update(&cx.vm, cx.vcpu);
+            }
+        }
+    }
+    if changed.contains(Changed::TIMER) {
+        timer::program(cx);
+    }
+    if changed.intersects(Changed::RECHECK | Changed::TPR | Changed::LINT0 | Changed::ENABLED) {
+        cx.state.events.check = true;
+    }
+}
+
+/// Resets the APIC as INIT does.
+pub(crate) fn reset<V: Vendor>(cx: &mut Cx<'_, V>) {
+    let Some(apic) = &mut cx.state.apic else { return };
+    cx.vcpu.shared().mailbox().inbox().discard_vectors();
+    let what = apic.reset(Reset::Init);
+    cx.state.link.reset();
+    changed(cx, what);
+}
+
+impl Link {
+    fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// Takes in the task priority that the guest left in CR8, after an exit.
+#[inline]
+pub(crate) fn take_priority(apic: &mut LocalApic, cr8: u8) -> bool {
+    cr8 != apic.cr8() && apic.set_cr8(cr8).contains(Changed::RECHECK)
+}

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What others, or a vCPU itself, ask of an x86 vCPU ([`kvm_core::request`]).
+
+use kvm_core::request::Request;
+
+/// Tell the guest the time anew.
+pub(crate) const CLOCK_UPDATE: Request = Request::of_arch(6);
+/// Find out anew whose EOIs others wait for.
+pub(crate) const SCAN_EOI: Request = Request::of_arch(0);
+/// Tell userspace, which has the IOAPIC, of an EOI.
+pub(crate) const EOI_EXIT: Request = Request::of_arch(1);
+/// Build the map of local APICs: the last time there was no memory for it.
+pub(crate) const APIC_MAP: Request = Request::of_arch(2);
+/// Say whether the RTC's interrupt waits in the local APIC.
+pub(crate) const RTC_STATUS: Request = Request::of_arch(3);
+/// The 8254's host timer went off.
+pub(crate) const PIT_TICK: Request = Request::of_arch(4);
+/// Send the IOAPIC's interrupts that were held back.
+pub(crate) const IOAPIC_RETRY: Request = Request::of_arch(5);
