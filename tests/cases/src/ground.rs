@@ -6,8 +6,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{ensure, Context, Result};
-use kvm_uapi::{ioctl, KVM_API_VERSION, KVM_MINOR};
+use anyhow::{Context, Result, ensure};
+use kvm_uapi::{KVM_API_VERSION, KVM_MINOR, ioctl};
 use nix::errno::Errno;
 
 use crate::case::{Case, Outcome};

@@ -35,7 +35,7 @@ mod vm;
 
 use std::process::ExitCode;
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
 
 use case::{Case, Outcome};

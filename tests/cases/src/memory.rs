@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result, bail};
 
 /// Lines of /proc/meminfo that a leaking module makes grow.
 const LINES: [&str; 4] = ["SUnreclaim:", "VmallocUsed:", "Percpu:", "PageTables:"];

@@ -5,13 +5,13 @@ use std::fs::{self, File};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 use kvm_uapi::{cap, ioctl, memory::UserspaceMemoryRegion};
 use nix::errno::Errno;
-use nix::sys::mman::{mmap, munmap, MapFlags, ProtFlags};
-use nix::sys::resource::{getrlimit, setrlimit, Resource};
-use nix::sys::wait::{waitpid, WaitStatus};
-use nix::unistd::{fork, ForkResult};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
 
 use crate::case::{Case, Outcome};
 use crate::processor::Processor;

@@ -4,7 +4,7 @@
 use std::fs::File;
 
 use anyhow::{Context, Result};
-use kvm_bindings::{kvm_cpuid_entry2, KVM_CPUID_FLAG_SIGNIFCANT_INDEX};
+use kvm_bindings::{KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 
 use super::request::{self, exchange};
 

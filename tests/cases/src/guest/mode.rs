@@ -14,7 +14,7 @@
 //!
 //! Page tables map 4 GiB to themselves with 2 MiB pages (4 MiB without PAE), for everybody.
 
-use anyhow::{ensure, Result};
+use anyhow::{Result, ensure};
 use kvm_bindings::{kvm_dtable, kvm_segment};
 
 use super::ram::Ram;
@@ -275,7 +275,7 @@ impl Vcpu {
 }
 
 /// Page tables that map 4 GiB to themselves.
-fn write_tables(ram: &Ram, mode: Mode) -> Result<()> {
+pub(super) fn write_tables(ram: &Ram, mode: Mode) -> Result<()> {
     match mode {
         Mode::Real | Mode::Flat => {}
         Mode::Paged => {

@@ -2,7 +2,7 @@
 //! What guests do on exceptions and interrupts that they have no handler of their own for: they note
 //! what happened, write to [`PORT`], and go on where the host says.
 
-use anyhow::{bail, ensure, Result};
+use anyhow::{Result, bail, ensure};
 
 use super::code::guest;
 use super::exit::Exit;
@@ -127,16 +127,17 @@ fn note_64() -> &'static [u8] {
     )
 }
 
+/// By way of SS: coming from virtual 8086 the others are empty.
 fn note_32() -> &'static [u8] {
     guest!(32;
         "push eax",
-        "mov eax, [esp + 4]", "mov [{to}], eax",
-        "mov eax, [esp + 8]", "mov [{to} + 8], eax",
-        "mov eax, [esp + 12]", "mov [{to} + 16], eax",
-        "mov eax, [esp + 16]", "mov [{to} + 24], eax",
-        "mov eax, [esp + 20]", "mov [{to} + 32], eax",
-        "mov eax, cr2", "mov [{to} + 48], eax",
-        "lea eax, [esp + 4]", "mov [{to} + 56], eax",
+        "mov eax, [esp + 4]", "mov ss:[{to}], eax",
+        "mov eax, [esp + 8]", "mov ss:[{to} + 8], eax",
+        "mov eax, [esp + 12]", "mov ss:[{to} + 16], eax",
+        "mov eax, [esp + 16]", "mov ss:[{to} + 24], eax",
+        "mov eax, [esp + 20]", "mov ss:[{to} + 32], eax",
+        "mov eax, cr2", "mov ss:[{to} + 48], eax",
+        "lea eax, [esp + 4]", "mov ss:[{to} + 56], eax",
         "pop eax",
         "out {port}, al",
         "add esp, 8",

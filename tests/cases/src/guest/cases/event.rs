@@ -4,12 +4,12 @@
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::super::thread::beside;
 use super::super::vcpu::Vcpu;
-use super::irqchip::{to_message, Routes};
+use super::irqchip::{Routes, to_message};
 use super::lapic::with_irqchip;
 use super::*;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Exceptions that the guest handles itself: vector, error code, address, and what it returns to.
 
-use super::super::mode::{map_page, BIG_DATA, MORE_TABLES, PTE};
+use super::super::mode::{BIG_DATA, MORE_TABLES, PTE, map_page};
 use super::super::trap::Trap;
 use super::super::vcpu::Vcpu;
 use super::*;

@@ -14,17 +14,18 @@ mod lapic;
 mod memory;
 mod mm;
 mod mmio;
+mod modes;
 mod msr;
 mod run;
 mod state;
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use kvm_bindings as abi;
 use nix::errno::Errno;
 
 use super::code::{check_eq, guest};
 use super::exit::Exit;
-use super::mode::{self, Mode, CODE, DATA};
+use super::mode::{self, CODE, DATA, Mode};
 use super::ram::Ram;
 use super::request;
 use super::vm::Vm;
@@ -38,6 +39,7 @@ pub(super) const ALL: &[&[Case]] = &[
     memory::CASES,
     msr::CASES,
     exception::CASES,
+    modes::CASES,
     state::CASES,
     host::CASES,
     inject::CASES,
