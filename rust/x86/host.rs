@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What this host can give to guests: found out once, when a vendor module loads.
 
-use crate::{pv, vendor::Vendor};
+use crate::{presence::Cpus, pv, vendor::Vendor};
 use kernel::prelude::*;
 use kvm_policy::{
     cpuid::CpuidRegs,
@@ -28,6 +28,8 @@ pub struct Host {
     pub spec_ctrl: u64,
     /// The host's processor has 57-bit linear addresses.
     pub la57: bool,
+    /// What the CPUs keep of guests.
+    pub(crate) cpus: Cpus,
 }
 
 /// Features that need work outside of `kvm_policy`, and have it.
@@ -46,8 +48,14 @@ pub(crate) fn cpuid(leaf: u32, subleaf: u32) -> CpuidRegs {
 ///
 /// `EBUSY` if another vendor module is loaded; `ENOMEM`.
 pub fn install<V: Vendor>() -> Result<Filled<Host>> {
+    let cpus = Cpus::new()?;
+    let mut finished = FeatureSet::of(FINISHED);
+    if cpus.has_tsc_aux() {
+        finished.insert(F::RDTSCP);
+        finished.insert(F::RDPID);
+    }
     let caps = HostCaps {
-        finished: FeatureSet::of(FINISHED),
+        finished,
         kernel: FeatureSet::ALL,
         synthesized: FeatureSet::EMPTY,
         xcr0: x86::xcr::supported_xcr0(),
@@ -60,6 +68,7 @@ pub fn install<V: Vendor>() -> Result<Filled<Host>> {
         feature_msrs: feature_msrs::<V>(),
         spec_ctrl: spec_ctrl_valid(supported.features()),
         la57: cpuid(7, 0).ecx & F::LA57.mask() != 0,
+        cpus,
         supported,
     })
 }

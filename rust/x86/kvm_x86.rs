@@ -39,6 +39,7 @@ mod mailbox;
 mod msr;
 pub mod outcome;
 mod params;
+mod presence;
 pub mod probe;
 pub mod pv;
 pub mod registers;

@@ -173,8 +173,9 @@ fn store<V: Vendor>(cx: &mut Cx<'_, V>, slot: Stored, value: u64, by: By) -> Res
     let context = Context { by, guest: &state.cpuid.features, pv_enforced: false, la57 };
     match state.msrs.write(slot, value, &context, &rules)? {
         Effect::Pat => state.control.set_pat(state.msrs.get(Stored::Pat)),
-        // No guest has SPEC_CTRL so far, and TSC_AUX is loaded before each entry.
-        Effect::None | Effect::SpecCtrl | Effect::TscAux => {}
+        Effect::TscAux => state.tsc_aux_changed(),
+        // No guest has SPEC_CTRL so far.
+        Effect::None | Effect::SpecCtrl => {}
         // CPUID looks these registers up.
         Effect::Cpuid => {}
     }

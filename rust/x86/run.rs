@@ -8,7 +8,7 @@
 use crate::{
     apic,
     control::Control,
-    exit, inject,
+    exit, host, inject,
     ioctl::sync_regs,
     irqchip::ioapic,
     mailbox,
@@ -165,6 +165,9 @@ fn enter<V: Vendor>(cx: &mut Cx<'_, V>, off: &mut IrqOff) -> bool {
         return false;
     }
     state.has_run = true;
+    if let Ok(host) = host::get() {
+        host.cpus.enter(&state.presence, off);
+    }
     state.fpu.before_entry(off);
     state.extended.before_entry(off);
     debugreg::before_entry(off, state.debug.active());

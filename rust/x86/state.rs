@@ -8,6 +8,7 @@ use crate::{
     debug::Debug,
     host,
     inject::Events,
+    presence::Presence,
     pv::Pv,
     tsc::Tsc,
     userspace::Completion,
@@ -104,6 +105,8 @@ pub struct VcpuState<V: Vendor> {
     pub pv: Pv,
     /// Where SMRAM is.
     pub smbase: u64,
+    /// What a CPU keeps of it.
+    pub(crate) presence: Presence,
     /// It was in the guest at least once: its CPUID is fixed.
     pub has_run: bool,
     /// Accesses of an instruction that is being emulated.
@@ -138,6 +141,7 @@ impl<V: Vendor> VcpuState<V> {
             mce: Mce::default(),
             pv: Pv::default(),
             smbase: SMBASE_RESET,
+            presence: Presence::new(),
             has_run: false,
             replay: Replay::new(),
         }? Error);
@@ -213,8 +217,15 @@ impl<V: Vendor> VcpuState<V> {
     pub(crate) fn cpuid_changed(&mut self) {
         // XSAVES can't be kept from a guest that has XSAVE.
         self.extended.set_xsaves(self.cpuid.has(F::XSAVE));
+        self.tsc_aux_changed();
         apic::cpuid_changed(self);
         self.events.check = true;
+    }
+
+    /// TSC_AUX is another one, or whether the guest has it.
+    pub(crate) fn tsc_aux_changed(&mut self) {
+        let can_read = self.cpuid.has(F::RDTSCP) || self.cpuid.has(F::RDPID);
+        self.presence.set_tsc_aux(can_read.then_some(self.msrs.get(Stored::TscAux)));
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::{
     apic, capability,
     control::Control,
-    ioctl, irqchip,
+    host, ioctl, irqchip,
     outcome::Next,
     shared::Shared,
     state::{Cx, VcpuState},
@@ -23,7 +23,7 @@ use kvm_core::{
     vcpu::{Held, Vcpu},
     vm::Vm,
 };
-use kvm_sys::{kick::Kick, x86::Extension};
+use kvm_sys::{kick::Kick, preempt::PreemptOff, x86::Extension};
 use kvm_uapi::vcpu::EnableCap;
 
 /// One vendor's virtualization extension.
@@ -94,6 +94,10 @@ impl<V: Vendor> Arch for X86<V> {
     }
 
     fn enable_cpu() -> Result {
+        let host = host::get()?;
+        let here = PreemptOff::new();
+        host.cpus.enable(here.pinned());
+        drop(here);
         V::EXTENSION.enable_on_this_cpu()?;
         V::prepare_cpu().inspect_err(|_| V::EXTENSION.disable_on_this_cpu())
     }
@@ -101,6 +105,9 @@ impl<V: Vendor> Arch for X86<V> {
     fn disable_cpu() {
         V::release_cpu();
         V::EXTENSION.disable_on_this_cpu();
+        if let Ok(host) = host::get() {
+            host.cpus.disable(PreemptOff::new().pinned());
+        }
     }
 
     fn check_extension(capability: u32) -> u32 {
