@@ -194,6 +194,16 @@ crate::layout::abi_structs! {
         pad: u32,
         chip: [u64; 64],
     }
+    /// Where a guest's word of task priorities is.
+    VapicAddr = kvm_vapic_addr {
+        vapic_addr: u64,
+    }
+    /// Whether accesses to the TPR are reported.
+    TprAccessCtl = kvm_tpr_access_ctl {
+        enabled: u32,
+        flags: u32,
+        reserved: [u32; 8],
+    }
     /// Whether missed ticks of the 8254 come later.
     ReinjectControl = kvm_reinject_control {
         pit_reinject: u8,

@@ -32,6 +32,7 @@ pub(crate) fn check<V: Vendor>(capability: u32) -> u32 {
         | KVM_CAP_SREGS2
         | KVM_CAP_SYS_ATTRIBUTES
         | KVM_CAP_USER_NMI
+        | KVM_CAP_VAPIC
         | KVM_CAP_VCPU_EVENTS
         | KVM_CAP_X86_TRIPLE_FAULT_EVENT
         | KVM_CAP_XSAVE => 1,

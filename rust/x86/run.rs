@@ -89,6 +89,7 @@ fn turn<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     }
     if cx.state.events.check {
         inject::deliver(cx);
+        apic::vapic::publish(cx);
     }
     if cx.state.events.triple_fault {
         cx.state.events.triple_fault = false;
@@ -190,6 +191,7 @@ fn enter<V: Vendor>(cx: &mut Cx<'_, V>, off: &mut IrqOff) -> bool {
 #[inline]
 fn after_exit<V: Vendor>(cx: &mut Cx<'_, V>) {
     apic::pv_eoi::look(cx);
+    apic::vapic::look(cx);
     let state = &mut *cx.state;
     if let Some(apic) = &mut state.apic {
         state.events.check |= apic::take_priority(apic, state.control.cr8());

@@ -81,6 +81,10 @@ ioctls! {
     KVM_GET_LAPIC = ior::<x86::LapicState>(0x8e);
     /// vCPU: sets the local APIC.
     KVM_SET_LAPIC = iow::<x86::LapicState>(0x8f);
+    /// Has accesses to the TPR reported.
+    KVM_TPR_ACCESS_REPORTING = iowr::<x86::TprAccessCtl>(0x92);
+    /// Names the word of task priorities.
+    KVM_SET_VAPIC_ADDR = iow::<x86::VapicAddr>(0x93);
     /// vCPU: sets CPUID.
     KVM_SET_CPUID2 = iow::<x86::Cpuid2>(0x90);
     /// vCPU: reads CPUID.

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The register page of xAPIC mode.
 
-use super::{carry_out, changed, timer::Clock};
+use super::{carry_out, changed, timer::Clock, vapic};
 use crate::{mailbox, state::Cx, vendor::Vendor};
 use kvm_emulate::io::Fragment;
+use kvm_irqchip::lapic::Changed;
 
 /// An access to the registers of the local APIC; the data of a read.
 ///
@@ -29,6 +30,9 @@ fn read<V: Vendor>(cx: &mut Cx<'_, V>, offset: u32, len: u32) -> u64 {
     let clock = Clock::of(cx.state);
     let Some(apic) = &mut cx.state.apic else { return 0 };
     let (value, what) = apic.read_mmio(offset, len, || clock.now());
+    if what.contains(Changed::TPR) {
+        vapic::accessed(&mut cx.state.link.vapic, false);
+    }
     if !what.is_empty() {
         changed(cx, what);
     }
@@ -39,5 +43,8 @@ fn write<V: Vendor>(cx: &mut Cx<'_, V>, offset: u32, value: u32) {
     let clock = Clock::of(cx.state);
     let Some(apic) = &mut cx.state.apic else { return };
     let effects = apic.write_mmio(offset, value, || clock.now());
+    if effects.changed.contains(Changed::TPR) {
+        vapic::accessed(&mut cx.state.link.vapic, true);
+    }
     carry_out(cx, effects);
 }

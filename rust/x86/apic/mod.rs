@@ -9,7 +9,7 @@
 //! - `timer`: the host timer behind the APIC's.
 //! - `map`, `send`: from a destination to mailboxes.
 //! - `eoi`: those that wait for the end of an interrupt; `pv_eoi`: ends without an
-//!   exit.
+//!   exit; `vapic`: task priorities without an exit.
 
 mod access;
 mod eoi;
@@ -18,6 +18,7 @@ mod msr;
 pub(crate) mod pv_eoi;
 pub(crate) mod send;
 pub(crate) mod timer;
+pub(crate) mod vapic;
 
 pub(crate) use access::access;
 pub(crate) use eoi::{exit as eoi_exit, restore_rtc, scan};
@@ -46,6 +47,8 @@ pub struct Link {
     stale_eoi: Option<u8>,
     /// Ends of interrupts without an exit.
     pub(crate) pv_eoi: pv_eoi::Word,
+    /// Task priorities without exits.
+    pub(crate) vapic: vapic::Vapic,
 }
 
 /// The local APIC of a new vCPU, if the VM has them in the kernel.

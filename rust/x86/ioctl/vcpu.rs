@@ -2,7 +2,7 @@
 //! The ioctls of an x86 vCPU: which function answers which request.
 
 use super::{debugregs, events, fpu, guest_debug, lapic, mce, msrs, regs, sregs, translate, xcrs};
-use crate::{cpuid, irqchip::Mode, pv::clock, run, state::Cx, tsc, vendor::Vendor};
+use crate::{apic::vapic, cpuid, irqchip::Mode, pv::clock, run, state::Cx, tsc, vendor::Vendor};
 use kernel::prelude::*;
 use kvm_uapi::ioctl::{
     x86::{
@@ -10,8 +10,9 @@ use kvm_uapi::ioctl::{
         KVM_GET_SREGS, KVM_GET_SREGS2, KVM_GET_TSC_KHZ, KVM_GET_VCPU_EVENTS, KVM_GET_XCRS,
         KVM_GET_XSAVE, KVM_GET_XSAVE2, KVM_INTERRUPT, KVM_KVMCLOCK_CTRL, KVM_NMI, KVM_SET_CPUID2,
         KVM_SET_DEBUGREGS, KVM_SET_FPU, KVM_SET_GUEST_DEBUG, KVM_SET_LAPIC, KVM_SET_MSRS,
-        KVM_SET_REGS, KVM_SET_SREGS, KVM_SET_SREGS2, KVM_SET_TSC_KHZ, KVM_SET_VCPU_EVENTS,
-        KVM_SET_XCRS, KVM_SET_XSAVE, KVM_X86_SETUP_MCE, KVM_X86_SET_MCE,
+        KVM_SET_REGS, KVM_SET_SREGS, KVM_SET_SREGS2, KVM_SET_TSC_KHZ, KVM_SET_VAPIC_ADDR,
+        KVM_SET_VCPU_EVENTS, KVM_SET_XCRS, KVM_SET_XSAVE, KVM_TPR_ACCESS_REPORTING,
+        KVM_X86_SETUP_MCE, KVM_X86_SET_MCE,
     },
     KVM_GET_MP_STATE, KVM_RUN, KVM_SET_MP_STATE, KVM_TRANSLATE,
 };
@@ -56,6 +57,8 @@ pub(crate) fn ioctl<V: Vendor>(cx: &mut Cx<'_, V>, request: u32, arg: usize) -> 
         KVM_GET_CPUID2 => cpuid::get(cx.state, arg),
         KVM_GET_LAPIC => lapic::get(cx, arg),
         KVM_SET_LAPIC => lapic::set(cx, arg),
+        KVM_SET_VAPIC_ADDR => vapic::set_address(cx, arg),
+        KVM_TPR_ACCESS_REPORTING => vapic::set_reporting(cx, arg),
         KVM_INTERRUPT => interrupt(cx, arg),
         KVM_NMI => {
             cx.state.events.add_nmi();
