@@ -29,7 +29,11 @@ pub(crate) fn handle(cx: &mut Cx<'_, Svm>) -> Result<Next> {
     let exit = cx.state.control.exit();
     match exit {
         // The host took it when interrupts came on.
-        Exit::Interrupt | Exit::Nmi | Exit::Smi => Ok(Next::Resume),
+        Exit::Interrupt => {
+            cx.vcpu.stats().arch.irq_exits.add(1);
+            Ok(Next::Resume)
+        }
+        Exit::Nmi | Exit::Smi => Ok(Next::Resume),
         Exit::NestedPageFault => nested_page_fault(cx),
         Exit::Msr => msr(cx),
         Exit::Cpuid => exit::cpuid::handle(cx),
@@ -45,6 +49,7 @@ pub(crate) fn handle(cx: &mut Cx<'_, Svm>) -> Result<Next> {
         Exit::ReadDr(_) | Exit::WriteDr(_) => exit::debug::access(cx),
         Exit::Xsetbv | Exit::Rdpmc => emulate::instruction(cx),
         Exit::Iret => {
+            cx.vcpu.stats().arch.nmi_window_exits.add(1);
             iret(&mut cx.state.control);
             // What waits needs another window now.
             cx.state.events.check = true;

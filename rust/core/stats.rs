@@ -25,7 +25,11 @@ use kvm_event::{
     statistics,
     stats::{padded, Cell, Descriptor, Layout, Statistics, NAME},
 };
-use kvm_sys::anon_file::{AnonFile, Opening};
+use kvm_sys::{
+    anon_file::{AnonFile, Opening},
+    kick::Woken,
+    timer,
+};
 
 statistics! {
     /// What every VM counts.
@@ -96,6 +100,24 @@ pub struct VcpuStats<A: Arch> {
     /// What the architecture counts.
     pub arch: OfVcpu<A>,
     name: [u8; NAME],
+}
+
+impl<A: Arch> VcpuStats<A> {
+    /// Counts a sleep of the vCPU's thread, and for how long it was.
+    pub fn count_sleep(&self, sleep: impl FnOnce() -> Woken) -> Woken {
+        let counters = &self.generic;
+        counters.blocking.set(1);
+        let start = timer::now();
+        let woken = sleep();
+        let length = u64::try_from(timer::now().saturating_sub(start)).unwrap_or(0);
+        counters.blocking.set(0);
+        counters.halt_wait_ns.add(length);
+        counters.halt_wait_hist.record(length);
+        if woken == Woken::Ready {
+            counters.halt_wakeup.add(1);
+        }
+        woken
+    }
 }
 
 impl<A: Arch> VmStats<A> {

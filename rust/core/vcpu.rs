@@ -5,7 +5,7 @@ use crate::{
     arch::Arch,
     memory::Flush,
     request::{Request, Requests},
-    stats::{self, VcpuStats},
+    stats::{self, VcpuStats, VmStats},
     vm::Vm,
     wiring,
 };
@@ -169,15 +169,16 @@ type Chunk<A> = [SetOnce<Arc<Vcpu<A>>>; CHUNK];
 pub struct VcpuTable<A: Arch> {
     chunks: [SetOnce<KBox<Chunk<A>>>; CHUNK],
     count: Atomic<u32>,
+    stats: Arc<VmStats<A>>,
 }
 
 impl<A: Arch> VcpuTable<A> {
     /// Most vCPUs that fit.
     pub(crate) const CAPACITY: u32 = (CHUNK as u32).saturating_mul(CHUNK as u32);
 
-    /// No vCPUs.
-    pub(crate) const fn new() -> Self {
-        Self { chunks: [const { SetOnce::new() }; CHUNK], count: Atomic::new(0) }
+    /// No vCPUs of a VM with these counters.
+    pub(crate) const fn new(stats: Arc<VmStats<A>>) -> Self {
+        Self { chunks: [const { SetOnce::new() }; CHUNK], count: Atomic::new(0), stats }
     }
 
     /// Number of vCPUs; those with a lower index are there.
@@ -245,7 +246,9 @@ impl<A: Arch> VcpuTable<A> {
 
 impl<A: Arch> Flush for VcpuTable<A> {
     fn flush(&self, _first: Gfn, _frames: u64) {
+        self.stats.generic.remote_tlb_flush_requests.add_shared(1);
         self.request_all(Request::FLUSH_TLB);
+        self.stats.generic.remote_tlb_flush.add_shared(1);
     }
 }
 

@@ -73,7 +73,8 @@ impl<A: Arch> Vm<A> {
         }
         let () = Self::ROOM;
         let owner = AddressSpace::current()?;
-        let vcpus = Arc::new(VcpuTable::new(), GFP_KERNEL_ACCOUNT)?;
+        let stats = VmStats::new()?;
+        let vcpus = Arc::new(VcpuTable::new(stats.clone()), GFP_KERNEL_ACCOUNT)?;
         let memory = Memory::create(owner.clone(), vcpus.clone());
         let vm = Arc::pin_init(
             try_pin_init!(Self {
@@ -83,7 +84,7 @@ impl<A: Arch> Vm<A> {
                 arch <- A::new_vm(kind),
                 io <- Io::new(),
                 irq <- Irq::new(),
-                stats: VmStats::new()?,
+                stats,
                 listed: SetOnce::new(),
                 vcpus,
             }),

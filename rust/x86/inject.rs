@@ -196,6 +196,7 @@ fn deliver_nmi<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
         return false;
     }
     state.events.nmis = state.events.nmis.saturating_sub(1);
+    cx.vcpu.stats().arch.nmi_injections.add(1);
     state.events.injected = Some(Injected::Nmi);
     state.control.set_nmi_blocked(true);
     state.control.inject(Injected::Nmi);
@@ -216,6 +217,7 @@ fn deliver_interrupt<V: Vendor>(cx: &mut Cx<'_, V>) {
         return;
     }
     if let Some(vector) = interrupts::take(cx) {
+        cx.vcpu.stats().arch.irq_injections.add(1);
         let event = Injected::Interrupt(vector);
         cx.state.events.injected = Some(event);
         cx.state.control.inject(event);

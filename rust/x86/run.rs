@@ -38,6 +38,7 @@ use kvm_uapi::run::{offset, reason};
 /// if memory that a slot promises isn't there; `ENOMEM`.
 pub(crate) fn run<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<u32> {
     cx.state.extended.begin_run();
+    cx.vcpu.stats().arch.fpu_reload.add(1);
     let result = with_loaded(cx, |cx| &mut cx.state.fpu, run_loop);
     userspace::publish(cx)?;
     sync_regs::publish(cx)?;
@@ -62,6 +63,7 @@ fn run_loop<V: Vendor>(cx: &mut Cx<'_, V>) -> Result {
 
 /// A signal, or userspace itself, wants the thread back.
 fn interrupted<V: Vendor>(cx: &Cx<'_, V>) -> Result {
+    cx.vcpu.stats().arch.signal_exits.add(1);
     let _ = userspace::exit(cx, reason::KVM_EXIT_INTR)?;
     Err(EINTR)
 }
@@ -88,6 +90,7 @@ fn turn<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
         cx.state.control.set_stepping(true);
     }
     if cx.state.events.check {
+        cx.vcpu.stats().arch.req_event.add(1);
         inject::deliver(cx);
         apic::vapic::publish(cx);
     }
@@ -101,6 +104,7 @@ fn turn<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     if !entered {
         return Ok(Next::Resume);
     }
+    cx.vcpu.stats().arch.exits.add(1);
     after_exit(cx);
     V::handle_exit(cx)
 }
@@ -111,6 +115,7 @@ fn serve<V: Vendor>(cx: &mut Cx<'_, V>, requests: Taken) -> Result<Next> {
         return Ok(Next::Resume);
     }
     if requests.has(Request::FLUSH_TLB) {
+        cx.vcpu.stats().arch.tlb_flush.add(1);
         cx.state.control.flush_tlb();
     }
     if requests.has(clock::UPDATE) {
@@ -213,9 +218,9 @@ fn block<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
         cx.state.activity = Activity::Runnable;
         return Ok(Next::Resume);
     }
-    let woken = vcpu
-        .kick
-        .block(|| !vcpu.shared().mailbox().inbox().is_empty() || !vcpu.requests.is_empty());
+    let woken = vcpu.stats().count_sleep(|| {
+        vcpu.kick.block(|| !vcpu.shared().mailbox().inbox().is_empty() || !vcpu.requests.is_empty())
+    });
     if woken == Woken::Signal {
         interrupted(cx)?;
     }

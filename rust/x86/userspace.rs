@@ -92,6 +92,7 @@ pub(crate) fn mmio<V: Vendor>(
     length: u8,
     write: Option<u64>,
 ) -> Result<Next> {
+    cx.vcpu.stats().arch.mmio_exits.add(1);
     cx.state.completion = Completion::Fragment;
     let mmio = run::Mmio {
         phys_addr: address,

@@ -37,6 +37,7 @@ use x86_defs::{Dr6, Rflags, Vector};
 ///
 /// Those of memory accesses by the host.
 pub fn instruction<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
+    cx.vcpu.stats().arch.insn_emulation.add(1);
     cx.state.replay.clear();
     again(cx)
 }
@@ -139,6 +140,7 @@ fn leave<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
 /// #UD, for it must not be able to stop the VM; for the guest's kernel userspace
 /// is told.
 pub(crate) fn failed<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
+    cx.vcpu.stats().arch.insn_emulation_fail.add(1);
     cx.state.replay.clear();
     cx.state.events.raise(Exception::new(Vector::Ud));
     if cx.state.control.cpl() != 0 {

@@ -30,6 +30,7 @@ pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
 ///
 /// As [`userspace::exit`].
 pub fn halted<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
+    cx.vcpu.stats().arch.halt_exits.add(1);
     if cx.state.apic.is_some() {
         cx.state.activity = Activity::Halted;
         return Ok(Next::Resume);

@@ -30,7 +30,16 @@ pub fn mmio<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa, access: Access) -> Result<N
 ///
 /// `EFAULT` if the VMM's memory isn't there; `ENOMEM`; `EINTR`.
 pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa, access: Access) -> Result<Next> {
-    match cx.vm.memory().fault(&mut cx.state.memory, gpa, access) {
+    let stats = &cx.vcpu.stats().arch;
+    stats.pf_taken.add(1);
+    let fault = cx.vm.memory().fault(&mut cx.state.memory, gpa, access);
+    match fault {
+        Ok(Fault::Mapped) => stats.pf_fixed.add(1),
+        Ok(Fault::Spurious) => stats.pf_spurious.add(1),
+        Ok(Fault::Mmio | Fault::ReadOnly) => stats.pf_emulate.add(1),
+        Ok(Fault::Retry) | Err(_) => {}
+    }
+    match fault {
         Ok(Fault::Mapped | Fault::Spurious | Fault::Retry) => Ok(Next::Resume),
         Ok(Fault::Mmio | Fault::ReadOnly) => emulate::instruction(cx),
         Err(error) if error == EFAULT => {

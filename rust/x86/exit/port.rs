@@ -33,6 +33,7 @@ pub struct PortAccess {
 ///
 /// Those of the emulator, for string instructions.
 pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>, access: PortAccess) -> Result<Next> {
+    cx.vcpu.stats().arch.io_exits.add(1);
     if access.is_string {
         return emulate::instruction(cx);
     }

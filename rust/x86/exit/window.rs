@@ -13,12 +13,14 @@ use kvm_uapi::run::reason;
 ///
 /// As [`userspace::exit`].
 pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
+    cx.vcpu.stats().arch.irq_window_exits.add(1);
     cx.state.control.set_interrupt_window(false);
     cx.state.events.check = true;
     let is_wanted = interrupts::window_requested(cx)
         && interrupts::ready_for_injection(cx)
         && inject::interrupts_open(&cx.state.control);
     if is_wanted {
+        cx.vcpu.stats().arch.request_irq_exits.add(1);
         return userspace::exit(cx, reason::KVM_EXIT_IRQ_WINDOW_OPEN);
     }
     Ok(Next::Resume)

@@ -357,7 +357,7 @@ fn devices() -> Result<()> {
 }
 
 /// A statistics file, taken apart.
-struct Stats {
+pub(crate) struct Stats {
     file: File,
     id: String,
     /// Name, flags, exponent, size in values, offset of the values in the file.
@@ -381,7 +381,8 @@ fn text(file: &File, at: u64) -> Result<String> {
 }
 
 impl Stats {
-    fn open(of: &File) -> Result<Self> {
+    /// That of a VM or vCPU.
+    pub(crate) fn open(of: &File) -> Result<Self> {
         let file = make(of, ioctl::KVM_GET_STATS_FD, 0).context("KVM_GET_STATS_FD")?;
         let (name_size, count) = (word(&file, 4)?, word(&file, 8)?);
         let (id, descriptors, data) = (word(&file, 12)?, word(&file, 16)?, word(&file, 20)?);
@@ -399,6 +400,14 @@ impl Stats {
             all.push((text(&file, at + 16)?, word(&file, at)?, exponent, size, offset));
         }
         Ok(Self { id: text(&file, id.into())?, file, all, length })
+    }
+
+    /// The value of a statistic, the first one if there are several.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn value(&self, name: &str) -> Result<u64> {
+        let found = self.all.iter().find(|one| one.0 == name);
+        let (.., offset) = found.with_context(|| format!("no '{name}'"))?;
+        Ok(u64::from_ne_bytes(number(&self.file, *offset)?))
     }
 
     fn has(&self, name: &str, flags: u32, exponent: i16, size: u16) -> Result<()> {

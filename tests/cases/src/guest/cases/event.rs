@@ -12,6 +12,7 @@ use super::super::vcpu::Vcpu;
 use super::irqchip::{Routes, to_message};
 use super::lapic::with_irqchip;
 use super::*;
+use crate::events::Stats;
 
 pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-event-irqfd", irqfd),
@@ -22,6 +23,7 @@ pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-event-ioeventfd-refused", ioeventfd_refused),
     Case::guest("x86/micro-event-coalesced", coalesced),
     Case::guest("x86/micro-event-coalesced-port", coalesced_port),
+    Case::guest("x86/micro-event-stats", stats),
 ];
 
 fn eventfd() -> Result<EventFd> {
@@ -347,4 +349,31 @@ fn coalesced_port() -> Result<()> {
         [(0x80, data[..1].to_vec(), 1), (0x82, data[..2].to_vec(), 1), (0x80, data.to_vec(), 1),]
     );
     vcpu.expect(&Exit::Hlt)
+}
+
+/// What the guest does is counted.
+fn stats() -> Result<()> {
+    let vm = Vm::new()?;
+    let mut vcpu = vm.long(guest!(64;
+        "mov ebx, 0xd0000000", "out 0x80, al", "out 0x80, al", "out 0x80, al",
+        "mov [rbx], al", "cpuid", "hlt"
+    ))?;
+    let stats = Stats::open(vcpu.file())?;
+    let names = ["exits", "io_exits", "mmio_exits", "halt_exits", "insn_emulation", "pf_taken"];
+    for name in names {
+        check_eq!(stats.value(name)?, 0, "{name} before");
+    }
+    for _ in 0..3 {
+        vcpu.expect_out(0x80, &[0])?;
+    }
+    vcpu.expect(&Exit::MmioWrite { gpa: 0xd000_0000, data: vec![0] })?;
+    vcpu.expect(&Exit::Hlt)?;
+    for (name, count) in [("io_exits", 3), ("mmio_exits", 1), ("halt_exits", 1)] {
+        check_eq!(stats.value(name)?, count, "{name}");
+    }
+    for (name, least) in [("exits", 6), ("insn_emulation", 1), ("pf_taken", 2)] {
+        let value = stats.value(name)?;
+        ensure!(value >= least && value < 1000, "{name} is {value}");
+    }
+    Ok(())
 }
