@@ -144,6 +144,12 @@ bool kvm_helper_boot_cpu_has(unsigned int feature)
 	return boot_cpu_has(feature);
 }
 
+unsigned int kvm_helper_capability(unsigned int word);
+unsigned int kvm_helper_capability(unsigned int word)
+{
+	return word < NCAPINTS ? boot_cpu_data.x86_capability[word] : 0;
+}
+
 int kvm_helper_rdmsr_safe(unsigned int msr, u64 *value);
 int kvm_helper_rdmsr_safe(unsigned int msr, u64 *value)
 {

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A vCPU's CPUID table and what follows from it.
 
-use crate::{control::Control, host, regs, state::VcpuState, vendor::Vendor};
+use crate::{
+    control::Control,
+    host, regs,
+    settings::Quirk,
+    state::{Cx, VcpuState},
+    vendor::Vendor,
+};
 use kernel::prelude::*;
 use kvm_emulate::Features;
 use kvm_policy::{
@@ -9,6 +15,7 @@ use kvm_policy::{
     feature::{Feature as F, FeatureSet},
     guest_cpuid::{GuestCpuid, Refused, Runtime},
     guest_features::GuestFeatures,
+    msr_file::{Stored, MISC_ENABLE_MWAIT},
 };
 use kvm_sys::user;
 use kvm_uapi::x86::{Cpuid2, CpuidEntry2};
@@ -47,12 +54,15 @@ impl Cpuid {
     }
 }
 
-fn runtime<V: Vendor>(state: &VcpuState<V>) -> Runtime {
+fn runtime<V: Vendor>(cx: &Cx<'_, V>) -> Runtime {
     const ENABLED: u64 = 1 << 11;
+    let state = &*cx.state;
+    let follows_mwait = !cx.vm.arch().settings.has_quirk(Quirk::MiscEnableNoMwait);
+    let mwait = state.msrs.get(Stored::MiscEnable) & MISC_ENABLE_MWAIT != 0;
     Runtime {
         cr4: state.control.cr4(),
         apic_enabled: regs::apic_base(state) & ENABLED != 0,
-        mwait: None,
+        mwait: follows_mwait.then_some(mwait),
         hlt_in_guest: false,
         tsx_hidden: false,
         xcr0: state.extended.xcr0(),
@@ -61,11 +71,11 @@ fn runtime<V: Vendor>(state: &VcpuState<V>) -> Runtime {
 }
 
 /// What the CPUID instruction answers: EAX, EBX, ECX, EDX.
-pub(crate) fn answer<V: Vendor>(state: &VcpuState<V>, leaf: u32, subleaf: u32) -> [u32; 4] {
+pub(crate) fn answer<V: Vendor>(cx: &Cx<'_, V>, leaf: u32, subleaf: u32) -> [u32; 4] {
     let Ok(host) = host::get() else { return [0; 4] };
     let layout = host.supported.xstate();
     let CpuidRegs { eax, ebx, ecx, edx } =
-        state.cpuid.table.execute(leaf, subleaf, &runtime(state), layout);
+        cx.state.cpuid.table.execute(leaf, subleaf, &runtime(cx), layout);
     [eax, ebx, ecx, edx]
 }
 
@@ -92,7 +102,7 @@ pub(crate) fn emulated_features<V: Vendor>(state: &VcpuState<V>) -> Features {
 ///
 /// `E2BIG` for more than 256 entries; `EINVAL` for tables that make no processor,
 /// or other ones once the vCPU ran; `EFAULT`; `ENOMEM`.
-pub(crate) fn set<V: Vendor>(state: &mut VcpuState<V>, arg: usize) -> Result<u32> {
+pub(crate) fn set<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
     let head: Cpuid2 = user::read(arg)?;
     let count = head.nent as usize;
     if count > MAX_ENTRIES {
@@ -102,13 +112,13 @@ pub(crate) fn set<V: Vendor>(state: &mut VcpuState<V>, arg: usize) -> Result<u32
     for index in 0..count {
         entries.push(user::read(entry_at(arg, index))?, GFP_KERNEL_ACCOUNT)?;
     }
-    if state.has_run {
+    if cx.state.has_run {
         let layout = host::get()?.supported.xstate();
-        let is_same = state.cpuid.table.is_same(&entries, &runtime(state), layout);
+        let is_same = cx.state.cpuid.table.is_same(&entries, &runtime(cx), layout);
         return if is_same { Ok(0) } else { Err(EINVAL) };
     }
-    state.cpuid = Cpuid::new(entries)?;
-    state.cpuid_changed();
+    cx.state.cpuid = Cpuid::new(entries)?;
+    cx.state.cpuid_changed();
     Ok(0)
 }
 
@@ -117,9 +127,10 @@ pub(crate) fn set<V: Vendor>(state: &mut VcpuState<V>, arg: usize) -> Result<u32
 /// # Errors
 ///
 /// `E2BIG` if userspace has no room, with the number that it needs; `EFAULT`.
-pub(crate) fn get<V: Vendor>(state: &VcpuState<V>, arg: usize) -> Result<u32> {
+pub(crate) fn get<V: Vendor>(cx: &Cx<'_, V>, arg: usize) -> Result<u32> {
     let layout = host::get()?.supported.xstate();
-    let now = runtime(state);
+    let now = runtime(cx);
+    let state = &*cx.state;
     let mut table = Writer::new(arg)?;
     if table.room < state.cpuid.table.entries().len() {
         user::write(arg, &Cpuid2 { nent: state.cpuid.table.entries().len() as u32, padding: 0 })?;

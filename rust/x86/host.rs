@@ -33,8 +33,24 @@ pub struct Host {
 }
 
 /// Features that need work outside of `kvm_policy`, and have it.
-const FINISHED: &[F] =
-    &[F::HYPERVISOR, F::CONSTANT_TSC, F::UMIP, F::XSAVE, F::PKU, F::X2APIC, F::TSC_DEADLINE];
+const FINISHED: &[F] = &[
+    F::AMD_IBPB,
+    F::AMD_IBPB_RET,
+    F::ARCH_CAPABILITIES,
+    F::GP_ON_USER_CPUID,
+    F::INVPCID,
+    F::LA57,
+    F::NO_SMM_CTL_MSR,
+    F::TSC_ADJUST,
+    F::XSAVES,
+    F::HYPERVISOR,
+    F::CONSTANT_TSC,
+    F::UMIP,
+    F::XSAVE,
+    F::PKU,
+    F::X2APIC,
+    F::TSC_DEADLINE,
+];
 
 /// Executes CPUID.
 pub(crate) fn cpuid(leaf: u32, subleaf: u32) -> CpuidRegs {
@@ -54,10 +70,14 @@ pub fn install<V: Vendor>() -> Result<Filled<Host>> {
         finished.insert(F::RDTSCP);
         finished.insert(F::RDPID);
     }
+    let words = x86::capabilities();
+    let kernel = FeatureSet::of_kernel(&words);
+    // Words that the kernel doesn't keep count as all enabled, and say nothing.
+    let unknown = FeatureSet::of_kernel(&[0; x86::CAPABILITY_WORDS]);
     let caps = HostCaps {
         finished,
-        kernel: FeatureSet::ALL,
-        synthesized: FeatureSet::EMPTY,
+        kernel,
+        synthesized: kernel.without(&unknown),
         xcr0: x86::xcr::supported_xcr0(),
         xss: x86::xcr::supported_xss(),
         pv: pv::features(),
@@ -78,7 +98,8 @@ fn feature_msrs<V: Vendor>() -> FeatureMsrs {
     let ucode_rev = if V::AMD { AMD_UCODE_REV } else { rdmsr(msr::UCODE_REV).unwrap_or(0) };
     // LFENCE serializes if the host made it so.
     let de_cfg = if V::AMD { rdmsr(msr::DE_CFG).unwrap_or(0) & DE_CFG_LFENCE } else { 0 };
-    FeatureMsrs { arch_capabilities: arch_capabilities(0, 0), ucode_rev, de_cfg }
+    let host = if V::AMD { 0 } else { rdmsr(msr::ARCH_CAPABILITIES).unwrap_or(0) };
+    FeatureMsrs { arch_capabilities: arch_capabilities(host, 0), ucode_rev, de_cfg }
 }
 
 /// Microcode revision of AMD guests; only a guest that looks for errata asks.

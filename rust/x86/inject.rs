@@ -130,6 +130,10 @@ fn class(vector: u8) -> Class {
 pub fn deliver<V: Vendor>(cx: &mut Cx<'_, V>) {
     let state = &mut *cx.state;
     state.events.check = false;
+    if state.control.nmi_blocked() || state.events.injected == Some(Injected::Nmi) {
+        // A processor keeps one while it handles one.
+        state.events.nmis = state.events.nmis.min(1);
+    }
     if let Some(event) = state.events.injected {
         state.control.inject(event);
     } else if let Some(exception) = state.events.exception.take() {

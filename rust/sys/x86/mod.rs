@@ -88,6 +88,20 @@ pub fn physical_bits() -> u32 {
     unsafe { kvm_helper_physical_bits() }
 }
 
+/// Words of features as the kernel has them (`asm/cpufeatures.h`): what the
+/// processor has, without what was turned off, and with what the kernel adds.
+pub fn capabilities() -> [u32; CAPABILITY_WORDS] {
+    let mut words = [0; CAPABILITY_WORDS];
+    for (number, word) in (0..).zip(words.iter_mut()) {
+        // SAFETY: The helper reads a word of `boot_cpu_data`, or none.
+        *word = unsafe { kvm_helper_capability(number) };
+    }
+    words
+}
+
+/// Words of [`capabilities`]; those that this kernel doesn't have are zero.
+pub const CAPABILITY_WORDS: usize = 24;
+
 fn has_feature(feature: u32) -> bool {
     // SAFETY: The helper reads a bit of `boot_cpu_data`; every X86_FEATURE number
     // is within it.
@@ -103,5 +117,6 @@ pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
 
 extern "C" {
     fn kvm_helper_physical_bits() -> c_uint;
+    fn kvm_helper_capability(word: c_uint) -> c_uint;
     fn kvm_helper_boot_cpu_has(feature: c_uint) -> bool;
 }

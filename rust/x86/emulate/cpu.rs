@@ -209,7 +209,10 @@ impl<V: Vendor> Cpu for Processor<'_, '_, V> {
     }
 
     fn cpuid(&mut self, leaf: u32, subleaf: u32) -> Result<[u32; 4], Stop> {
-        Ok(cpuid::answer(self.cx.state, leaf, subleaf))
+        if self.cx.state.msrs.cpuid_faults() && self.cx.state.control.cpl() != 0 {
+            return Err(Stop::GP0);
+        }
+        Ok(cpuid::answer(self.cx, leaf, subleaf))
     }
 
     fn tsc(&mut self) -> u64 {

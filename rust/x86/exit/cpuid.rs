@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! CPUID.
 
-use crate::{cpuid, emulate, outcome::Next, state::Cx, vendor::Vendor};
+use crate::{control::Control, cpuid, emulate, outcome::Next, state::Cx, vendor::Vendor};
 use kernel::error::Result;
+use kvm_emulate::Exception;
+use x86_defs::Vector;
 
 /// Answers from the vCPU's table.
 ///
@@ -10,9 +12,12 @@ use kernel::error::Result;
 ///
 /// Those of [`emulate::skip`].
 pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
-    let [rax, rcx, rdx, rbx, ..] = cx.state.gprs;
-    let _ = (rdx, rbx);
-    let [eax, ebx, ecx, edx] = cpuid::answer(cx.state, rax as u32, rcx as u32);
+    if cx.state.msrs.cpuid_faults() && cx.state.control.cpl() != 0 {
+        cx.state.events.raise(Exception::with_code(Vector::Gp, 0));
+        return Ok(Next::Resume);
+    }
+    let [rax, rcx, ..] = cx.state.gprs;
+    let [eax, ebx, ecx, edx] = cpuid::answer(cx, rax as u32, rcx as u32);
     let [rax, rcx, rdx, rbx, ..] = &mut cx.state.gprs;
     (*rax, *rbx, *rcx, *rdx) = (eax.into(), ebx.into(), ecx.into(), edx.into());
     emulate::skip(cx)
