@@ -12,7 +12,6 @@ mod channel;
 mod check;
 mod cli;
 mod exec;
-mod hostlog;
 mod initramfs;
 mod kernel;
 mod lock;

@@ -10,10 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use proto::{Exit, Frame, Kind};
+use proto::{Exit, Frame, Kind, hostlog};
 
 use crate::channel::{self, Event};
-use crate::hostlog;
 use crate::machine::{BootSpec, Machine, Running};
 
 /// Exit status of a run that took too long.
