@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use proto::Root;
 
 use crate::exec::{ModuleSet, Request};
 use crate::kernel::Choice;
@@ -49,6 +50,9 @@ pub enum Verb {
         /// Also the slow ones and those on the debug kernel.
         #[arg(long)]
         long: bool,
+        /// Which modules the tests inside the machines are for: the kernel's own make them a baseline.
+        #[arg(long, env = "KVM_MODULES", default_value = "rust")]
+        modules: ModuleSet,
     },
     /// Make what machines and tests need, ahead of time.
     Prepare {
@@ -89,9 +93,9 @@ pub struct MachineArgs {
     /// More words for the kernel's command line.
     #[arg(long, env = "KVM_KARGS", default_value = "", allow_hyphen_values = true)]
     pub kargs: String,
-    /// Processors.
-    #[arg(long, env = "KVM_SMP", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub smp: u32,
+    /// Processors: 1, or for the main job 2, if not given.
+    #[arg(long, env = "KVM_SMP", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub smp: Option<u32>,
     /// Memory, in MiB or with a suffix M or G.
     #[arg(long, env = "KVM_MEM", value_parser = mebibytes)]
     pub mem: Option<u32>,
@@ -104,7 +108,7 @@ impl MachineArgs {
         request.modules = self.modules;
         request.kernel = self.kernel;
         request.icount = self.icount;
-        request.smp = self.smp;
+        request.smp = self.smp.unwrap_or(1);
         request.own_root = self.own_root;
         request.kargs.clone_from(&self.kargs);
         request.mem_mib = self.mem;
@@ -113,6 +117,18 @@ impl MachineArgs {
 }
 
 impl Verb {
+    /// The request of `run`, whose command is not set yet.
+    pub fn main_job(machine: &MachineArgs) -> Result<Request> {
+        let mut request = machine.request()?;
+        // Guests on amd, where the root is shared and has QEMU.
+        if let Root::Shared(_) = request.machine.root() {
+            request.guests = true;
+            request.smp = machine.smp.unwrap_or(2);
+            request.mem_mib = machine.mem.or(Some(MAIN_JOB_MIB));
+        }
+        Ok(request)
+    }
+
     /// The request of `exec`.
     pub fn exec(machine: &MachineArgs, cmd: &str, files: &str, timeout: u64) -> Result<Request> {
         let mut request = machine.request()?;
@@ -124,6 +140,9 @@ impl Verb {
         Ok(request)
     }
 }
+
+/// Memory of a machine with a guest in it.
+const MAIN_JOB_MIB: u32 = 2048;
 
 /// Where a path that the user wrote on the host lies inside the root.
 fn host_path(path: &str) -> Result<PathBuf> {

@@ -12,8 +12,9 @@ use proto::job::{FILES_DIR, JOB, MODULES_DIR};
 use proto::{Job, Load, Root};
 
 use crate::build;
+use crate::guest;
 use crate::initramfs::Archive;
-use crate::kernel::{self, Choice, Kernel};
+use crate::kernel::{self, Choice, Kernel, module_file};
 use crate::machine::{BootSpec, Machine};
 use crate::session::{self, Listener, Outcome};
 use crate::setup;
@@ -44,7 +45,7 @@ pub struct Request {
     pub files: Vec<PathBuf>,
     /// Modules to load.
     pub modules: ModuleSet,
-    /// Whether to load them, or only to have them at hand in the machine (the project's).
+    /// Whether to load them, or only to have them at hand in the machine.
     pub load: bool,
     /// More words for the kernel's command line.
     pub kargs: String,
@@ -52,6 +53,8 @@ pub struct Request {
     pub own_root: bool,
     /// Whether the command gets a terminal.
     pub terminal: bool,
+    /// Whether the command starts guests: it gets their files and is told where they are.
+    pub guests: bool,
     /// Environment of the command.
     pub env: Vec<(String, String)>,
     /// Processors.
@@ -77,6 +80,7 @@ impl Request {
             kargs: String::new(),
             own_root: false,
             terminal: false,
+            guests: false,
             env: Vec::new(),
             smp: 1,
             mem_mib: None,
@@ -97,6 +101,9 @@ pub fn prepare(place: &Place, request: &Request) -> Result<Kernel> {
     let name = kernel::name(request.machine, request.kernel)?;
     let mut steps = vec![kernel::step(name)];
     steps.extend(request.machine.needs());
+    if request.guests {
+        steps.push("guest-kernel");
+    }
     setup::make(place, &steps)?;
     kernel::find(&place.cache, name)
 }
@@ -164,10 +171,18 @@ fn pack(place: &Place, request: &Request, kernel: &Kernel, path: &Path) -> Resul
     }
     let load = match request.modules {
         ModuleSet::None => Vec::new(),
-        ModuleSet::C => c_modules(&mut archive, kernel, machine)?,
+        ModuleSet::C => c_modules(&mut archive, kernel, request)?,
         ModuleSet::Rust => rust_modules(&mut archive, place, kernel, request)?,
     };
-    for file in &request.files {
+    let mut files = request.files.clone();
+    let mut env = request.env.clone();
+    if request.guests {
+        let initramfs = path.with_file_name(guest::INITRAMFS);
+        guest::initramfs(place, &initramfs)?;
+        files.push(initramfs);
+        env.extend(guest::environment(place)?);
+    }
+    for file in &files {
         let name = file.file_name().context("a file without a name")?.to_string_lossy();
         archive.copy(file, &format!("{FILES_DIR}/{name}"))?;
         if request.root() == Root::Initramfs {
@@ -180,7 +195,7 @@ fn pack(place: &Place, request: &Request, kernel: &Kernel, path: &Path) -> Resul
         terminal: request.terminal,
         boot,
         load,
-        env: request.env.clone(),
+        env,
         root: request.root(),
         channel: channel.into(),
         max_payload: machine.max_payload(),
@@ -191,25 +206,33 @@ fn pack(place: &Place, request: &Request, kernel: &Kernel, path: &Path) -> Resul
 }
 
 fn add_module(archive: &mut Archive, file: &Path, dir: &str, params: &str) -> Result<Load> {
-    let name = file.file_name().context("a module without a name")?.to_string_lossy();
-    let name = name.trim_end_matches(".xz");
-    let path = format!("{dir}/{name}");
+    let path = format!("{dir}/{}", module_file(file));
     archive.module(file, &path)?;
     Ok(Load { path, params: params.into() })
 }
 
 /// The kernel's own modules with what they depend on; those already loaded for the boot are skipped
-/// because the lists of no machine overlap.
-fn c_modules(archive: &mut Archive, kernel: &Kernel, machine: &dyn Machine) -> Result<Vec<Load>> {
+/// because the lists of no machine overlap. If they are not to be loaded, what they depend on still is, and
+/// the parameters lie beside them.
+fn c_modules(archive: &mut Archive, kernel: &Kernel, request: &Request) -> Result<Vec<Load>> {
     let mut load: Vec<Load> = Vec::new();
-    for line in machine.c_modules() {
+    for line in request.machine.c_modules() {
         let (name, params) = line.split_once(' ').unwrap_or((line, ""));
         for file in kernel.with_dependencies(&[name])? {
-            let own = kernel::module_name(&file.to_string_lossy()) == name.replace('-', "_");
-            let params = if own { params } else { "" };
-            let path = format!("{MODULES_DIR}/{}", module_file(&file));
-            if !load.iter().any(|other| other.path == path) {
-                load.push(add_module(archive, &file, MODULES_DIR, params)?);
+            let module = kernel::module_name(&file.to_string_lossy());
+            let params = if module == name.replace('-', "_") { params } else { "" };
+            let own = module.starts_with("kvm");
+            let dir = if own { MODULES_DIR } else { "/boot-modules" };
+            let path = format!("{dir}/{}", module_file(&file));
+            if archive.has(&path) {
+                continue;
+            }
+            let entry = add_module(archive, &file, dir, params)?;
+            if request.load || !own {
+                load.push(entry);
+            } else if !params.is_empty() {
+                let path = path.trim_end_matches(".ko");
+                archive.file(&format!("{path}.params"), 0o644, params.as_bytes())?;
             }
         }
     }
@@ -255,11 +278,6 @@ fn dependencies(built: &[PathBuf], kernel: &Kernel) -> Result<Vec<PathBuf>> {
     let names: Vec<&str> =
         text.split([',', '\n']).filter(|name| !name.is_empty() && !own(name)).collect();
     kernel.with_dependencies(&names)
-}
-
-fn module_file(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.trim_end_matches(".xz").to_owned()
 }
 
 /// A small userland for machines that share no root.

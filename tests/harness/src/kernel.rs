@@ -156,6 +156,12 @@ pub fn module_name(path: &str) -> String {
     underscored(file.split('.').next().unwrap_or(file))
 }
 
+/// The file name of the module at `path`, once it is unpacked.
+pub fn module_file(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.trim_end_matches(".xz").to_owned()
+}
+
 fn underscored(name: &str) -> String {
     name.replace('-', "_")
 }

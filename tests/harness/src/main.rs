@@ -12,6 +12,7 @@ mod channel;
 mod check;
 mod cli;
 mod exec;
+mod guest;
 mod initramfs;
 mod kernel;
 mod lock;
@@ -55,14 +56,14 @@ fn act(cli: &Cli) -> Result<u8> {
         Place { cache: Cache::new(path_variable("KVM_CACHE")?), tree: path_variable("KVM_TREE")? };
     match &cli.verb {
         Verb::Run(args) => {
-            let mut request = args.request()?;
+            let mut request = Verb::main_job(args)?;
             let arch = request.machine.arch();
             setup::make(
                 &place,
                 if arch == Arch::S390 { &["packages", "s390x"] } else { &["packages"] },
             )?;
             request.files = vec![build::program(&place, arch, "cases")?];
-            request.cmd = Some("./cases --show".into());
+            request.cmd = Some("./cases --main-job".into());
             run(&place, request)
         }
         Verb::Shell(args) => {
@@ -79,7 +80,9 @@ fn act(cli: &Cli) -> Result<u8> {
             setup::make(&place, if only.is_empty() { setup::USUAL } else { &only })?;
             Ok(0)
         }
-        Verb::Test { pattern, long } => suite::run(&place, pattern, *long).map(status),
+        Verb::Test { pattern, long, modules } => {
+            suite::run(&place, pattern, *long, *modules).map(status)
+        }
         Verb::Check => check::run(&place).map(status),
         Verb::Doc => check::doc(&place).map(status),
         Verb::Clean { all } => clean(&place, *all),

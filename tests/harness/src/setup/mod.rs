@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The setup steps, one file each.
 
+mod debian_guest;
 pub(crate) mod debug_kernel;
+mod guests;
 mod packages;
 mod rust_s390;
 mod s390x;
@@ -28,11 +30,13 @@ pub fn steps() -> Vec<Step> {
         zkernel::step(),
         debug_kernel::clang_step(),
         debug_kernel::step(),
+        guests::step(),
+        debian_guest::step(),
     ]
 }
 
 /// Steps that `prepare` makes when it is not told which: all that tests need.
-pub const USUAL: &[&str] = &["stock-kernel", "s390x", "z-kernel"];
+pub const USUAL: &[&str] = &["stock-kernel", "guest-kernel", "s390x", "z-kernel"];
 
 /// Makes the steps `wanted` whole.
 pub fn make(place: &Place, wanted: &[&str]) -> Result<()> {

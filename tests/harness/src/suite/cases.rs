@@ -37,6 +37,7 @@ struct Boot {
     mem_mib: Option<u32>,
     icount: bool,
     own_root: bool,
+    guests: bool,
     kargs: String,
 }
 
@@ -44,7 +45,7 @@ struct Boot {
 type Key = (String, bool, String, bool, Boot);
 
 /// One job per boot.
-pub(super) fn jobs(place: &Place, long: bool) -> Result<Vec<Job>> {
+pub(super) fn jobs(place: &Place, long: bool, modules: ModuleSet) -> Result<Vec<Job>> {
     if !place.tree.join("tests/cases/Cargo.toml").exists() {
         return Ok(Vec::new());
     }
@@ -63,7 +64,7 @@ pub(super) fn jobs(place: &Place, long: bool) -> Result<Vec<Job>> {
             }
         }
     }
-    boots.into_iter().map(|(key, cases)| job(place, key, cases)).collect()
+    boots.into_iter().map(|(key, cases)| job(place, key, cases, modules)).collect()
 }
 
 /// Asks this host's build of the program.
@@ -93,6 +94,7 @@ fn parse(line: &str) -> Result<Case> {
             "debug" => case.debug = value == "yes",
             "icount" => case.boot.icount = value == "yes",
             "kargs" => case.boot.kargs = value.replace(',', " "),
+            "guests" => case.boot.guests = value == "yes",
             "root" => case.boot.own_root = value == "own",
             "smp" => case.boot.smp = value.parse().context("smp")?,
             "mem" => case.boot.mem_mib = Some(value.parse().context("mem")?),
@@ -111,7 +113,7 @@ fn test_name(case: &str, machine: &str, debug: bool) -> String {
     }
 }
 
-fn job(place: &Place, key: Key, cases: Vec<Case>) -> Result<Job> {
+fn job(place: &Place, key: Key, cases: Vec<Case>, modules: ModuleSet) -> Result<Job> {
     let (machine, debug, _, long, boot) = key;
     let names: Vec<String> =
         cases.iter().map(|case| test_name(&case.name, &machine, debug)).collect();
@@ -120,8 +122,9 @@ fn job(place: &Place, key: Key, cases: Vec<Case>) -> Result<Job> {
     request.mem_mib = boot.mem_mib;
     request.icount = boot.icount;
     request.own_root = boot.own_root;
+    request.guests = boot.guests;
     request.kargs = boot.kargs;
-    request.modules = ModuleSet::Rust;
+    request.modules = modules;
     request.load = false;
     request.kernel = if debug { Choice::Debug } else { Choice::Stock };
     request.timeout = if long || debug { LONG_TIMEOUT } else { TIMEOUT };
@@ -211,6 +214,7 @@ mod tests {
     fn names_of_tests() {
         assert_eq!(test_name("ground/reload", "amd", false), "ground/amd/reload");
         assert_eq!(test_name("ground/a/b", "amd", true), "ground/amd-debug/a/b");
+        assert_eq!(test_name("idle", "amd", false), "amd/idle");
     }
 
     #[test]

@@ -7,13 +7,13 @@
 //! `cases --list` it prints one line for each:
 //!
 //! ```text
-//! NAME machines=amd,intel,z group=GROUP long=yes|no smp=N [debug=yes|no] [mem=MIB] [icount=yes|no] [root=own] [kargs=WORD,WORD]
+//! NAME machines=amd,intel,z group=GROUP long=yes|no smp=N [debug=yes|no] [mem=MIB] [icount=yes|no] [root=own] [guests=yes|no] [kargs=WORD,WORD]
 //! ```
 //!
-//! Cases of one machine with equal `group`, `long`, `smp`, `mem`, `icount`, `root` and `kargs` share a boot;
+//! Cases of one machine with equal `group`, `long`, `smp`, `mem`, `icount`, `root`, `guests` and `kargs` share a boot;
 //! `root=own` boots `amd` with a busybox in memory instead of the shared root, which does not live
-//! through suspend. In the machine all
-//! modules of the project lie in `/run/modules` (none is loaded) and `cases NAME …` runs in the working
+//! through suspend; `guests=yes` asks for what guests are made of. In the machine all
+//! modules of the project, or with `MODULES=c` the kernel's own, lie in `/run/modules` (none is loaded) and `cases NAME …` runs in the working
 //! directory; it prints one line for each case when it is done:
 //!
 //! ```text
@@ -24,7 +24,7 @@
 //!
 //! A case whose line is missing has failed, and so have all of a boot whose kernel log has a report
 //! (cases that a hang cut off have failed, those before it have not).
-//! The test of the case `ground/reload` on `amd` is called `ground/amd/reload`. With `--long` the
+//! The test of the case `ground/reload` on `amd` is called `ground/amd/reload`, that of `idle` `amd/idle`. With `--long` the
 //! cases with `long=yes` join in, and all that do not say `debug=no` run once more on the debug kernel
 //! of `amd`, as `ground/amd-debug/reload`.
 
@@ -38,6 +38,7 @@ use std::io::Write;
 use anyhow::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
+use crate::exec::ModuleSet;
 use crate::setup;
 use crate::step::Place;
 use pool::Pool;
@@ -67,12 +68,13 @@ pub struct Job {
     pub work: Work,
 }
 
-/// Runs (or lists) the tests whose names contain `pattern`; whether all went well.
-pub fn run(place: &Place, pattern: &str, long: bool) -> Result<bool> {
+/// Runs (or lists) the tests whose names contain `pattern`, those inside machines with `modules`; whether all
+/// went well.
+pub fn run(place: &Place, pattern: &str, long: bool, modules: ModuleSet) -> Result<bool> {
     setup::make(place, &["packages", "s390x"])?;
     let mut jobs = host::jobs(place)?;
     jobs.extend(harness::jobs(place, long));
-    jobs.extend(cases::jobs(place, long)?);
+    jobs.extend(cases::jobs(place, long, modules)?);
     if pattern == "list" {
         let mut names: Vec<String> = jobs.into_iter().flat_map(|job| job.names).collect();
         names.sort();

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What guests inside the machines are made of: the stock kernel, and an initramfs with the project's small
+//! user space (tests/guest) and the modules it loads.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::build;
+use crate::initramfs::Archive;
+use crate::kernel::{self, Kernel};
+use crate::machine::Arch;
+use crate::step::Place;
+
+/// Kernel modules that a guest loads, in this order, with what they need.
+const MODULES: &[&str] = &["virtio_blk", "virtio_net", "ext4", "virtio_balloon"];
+
+/// The initramfs, below the working directory of a run.
+pub const INITRAMFS: &str = "guest.cpio";
+
+/// Where the shared root has the guest's unpacked kernel.
+pub const VMLINUX: &str = "var/lib/guests/vmlinux";
+
+/// Where it has a guest's disk with a whole Debian, with the initramfs for that beside it.
+pub const DEBIAN: &str = "var/lib/guests/debian.img";
+
+/// Writes the guests' initramfs to `path`.
+pub fn initramfs(place: &Place, path: &Path) -> Result<()> {
+    let kernel = kernel::find(&place.cache, "stock")?;
+    let mut archive = Archive::create(path)?;
+    archive.copy(&build::program(place, Arch::X86, "guest")?, "/init")?;
+    let mut order = String::new();
+    for file in kernel.with_dependencies(MODULES)? {
+        let name = kernel::module_file(&file);
+        archive.module(&file, &format!("/modules/{name}"))?;
+        order.push_str(&name);
+        order.push('\n');
+    }
+    archive.file("/modules/order", 0o644, order.as_bytes())?;
+    archive.finish()
+}
+
+/// What tells a command in a machine with the shared root where the files are.
+pub fn environment(place: &Place) -> Result<Vec<(String, String)>> {
+    let kernel: Kernel = kernel::find(&place.cache, "stock")?;
+    let image =
+        kernel.image.strip_prefix(place.cache.root()).context("a kernel outside the root")?;
+    Ok(vec![
+        ("GUEST_KERNEL".into(), format!("/{}", image.display())),
+        ("GUEST_VMLINUX".into(), format!("/{VMLINUX}")),
+        ("GUEST_DEBIAN".into(), format!("/{DEBIAN}")),
+        ("GUEST_INITRAMFS".into(), format!("{}/{INITRAMFS}", proto::job::WORK_DIR)),
+    ])
+}
