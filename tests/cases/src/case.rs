@@ -5,11 +5,12 @@ use std::fmt;
 
 use anyhow::{Context, Result, bail};
 
-use crate::module;
+use crate::{capability, module};
 
 /// One test case.
 pub(crate) struct Case {
-    /// `issue/words`; the machine's name is put between them in reports.
+    /// `issue/words`, and the machine's name is put between them in reports; or `words`, and it is put in
+    /// front.
     pub(crate) name: &'static str,
     /// Machines it makes sense on.
     pub(crate) machines: &'static [&'static str],
@@ -21,10 +22,23 @@ pub(crate) struct Case {
     pub(crate) own_root: bool,
     /// A word for the kernel's command line.
     pub(crate) karg: Option<&'static str>,
+    /// It starts VMMs.
+    pub(crate) vmm: Option<Vmm>,
+    /// Makes sense on the debug kernel as well.
+    pub(crate) debug: bool,
     /// Why our own modules can't pass it yet.
     pub(crate) pending: Option<&'static str>,
     /// The test.
     pub(crate) body: Body,
+}
+
+/// What a case that starts VMMs wants.
+#[derive(Clone, Copy)]
+pub(crate) struct Vmm {
+    /// Cases of one group may share a boot.
+    pub(crate) group: &'static str,
+    /// Memory of the machine, in MiB.
+    pub(crate) mem_mib: u32,
 }
 
 /// What a case does, and with what.
@@ -64,17 +78,7 @@ impl Case {
         machines: &'static [&'static str],
         body: fn() -> Result<Outcome>,
     ) -> Self {
-        let body = Body::Unloaded(body);
-        Self {
-            name,
-            machines,
-            long: false,
-            smp: 2,
-            own_root: false,
-            karg: None,
-            pending: None,
-            body,
-        }
+        Self::with_body(name, machines, Body::Unloaded(body))
     }
 
     /// A case that runs guests, on both x86 machines.
@@ -83,13 +87,29 @@ impl Case {
         Self::loaded(name, &["amd", "intel"], body)
     }
 
+    /// A case that starts VMMs, which need files of guests and modules that can run them.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) const fn vmm(
+        name: &'static str,
+        machines: &'static [&'static str],
+        vmm: Vmm,
+        body: fn() -> Result<()>,
+    ) -> Self {
+        let mut case = Self::loaded(name, machines, body);
+        case.vmm = Some(vmm);
+        case
+    }
+
     /// A case that uses modules that are loaded, whosever they are.
     pub(crate) const fn loaded(
         name: &'static str,
         machines: &'static [&'static str],
         body: fn() -> Result<()>,
     ) -> Self {
-        let body = Body::Loaded(body);
+        Self::with_body(name, machines, Body::Loaded(body))
+    }
+
+    const fn with_body(name: &'static str, machines: &'static [&'static str], body: Body) -> Self {
         Self {
             name,
             machines,
@@ -97,9 +117,18 @@ impl Case {
             smp: 2,
             own_root: false,
             karg: None,
+            vmm: None,
+            debug: true,
             pending: None,
             body,
         }
+    }
+
+    /// The same case, but not in CI.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) const fn long(mut self) -> Self {
+        self.long = true;
+        self
     }
 
     /// The same case, which our own modules can't pass yet. It runs all the same, and fails once it
@@ -139,6 +168,9 @@ impl Case {
                 if !loaded && !module::is_loaded(module::CORE) {
                     module::load_all().context("before the case")?;
                 }
+                if let Some(obstacle) = self.obstacle()? {
+                    return Ok(Outcome::Skipped(obstacle));
+                }
                 let result = body().map_err(|error| error.downcast::<Skip>());
                 let unused = module::wait_unused();
                 let pending = if module::is_kernels_own()? { None } else { self.pending };
@@ -155,9 +187,18 @@ impl Case {
         }
     }
 
+    /// Why the case can't be run on the modules that are loaded.
+    #[cfg(target_arch = "x86_64")]
+    fn obstacle(&self) -> Result<Option<String>> {
+        if self.vmm.is_some() { capability::vmm_obstacle() } else { Ok(None) }
+    }
+
     /// Cases of equal groups, machines and boots may share a boot: those before the first `/` of the
     /// name, or for guests before the second `-`.
     fn group(&self) -> &str {
+        if let Some(vmm) = &self.vmm {
+            return vmm.group;
+        }
         match self.body {
             Body::Unloaded(_) => self.name.split('/').next().unwrap_or(self.name),
             Body::Loaded(_) => {
@@ -173,13 +214,17 @@ impl fmt::Display for Case {
         let group = self.group();
         write!(
             f,
-            "{} machines={} group={group} long={} smp={}{}",
+            "{} machines={} group={group} long={} debug={} smp={}{}",
             self.name,
             self.machines.join(","),
             if self.long { "yes" } else { "no" },
+            if self.debug { "yes" } else { "no" },
             self.smp,
             if self.own_root { " root=own" } else { "" }
         )?;
+        if let Some(vmm) = &self.vmm {
+            write!(f, " guests=yes mem={}", vmm.mem_mib)?;
+        }
         match self.karg {
             Some(karg) => write!(f, " kargs={karg}"),
             None => Ok(()),

@@ -4,11 +4,11 @@
 //! `cases --list` describes them, one line each:
 //!
 //! ```text
-//! NAME machines=amd,intel,z group=GROUP long=yes|no smp=N [root=own]
+//! NAME machines=amd,intel,z group=GROUP long=yes|no debug=yes|no smp=N [root=own] [guests=yes mem=MIB]
 //! ```
 //!
 //! Cases of one group may share a boot with `smp` processors. `root=own` asks for a root file system
-//! that doesn't come from the host. `cases NAME …` runs the named ones and
+//! that doesn't come from the host, `guests=yes` for the files of guests. `cases NAME …` runs the named ones and
 //! prints, for each, `case NAME ok`, `case NAME skipped REASON` or `case NAME FAILED REASON`. It exits
 //! with 1 if one failed. Cases that test the modules as such start and end with no KVM module loaded;
 //! those that run guests share loaded ones. With `--loaded` the guests run on what is loaded already,
@@ -20,6 +20,8 @@
 //!
 //! A word that is no case's name stands for all cases with names that hold it.
 
+#[cfg(target_arch = "x86_64")]
+mod capability;
 mod case;
 mod device;
 mod events;
@@ -30,6 +32,8 @@ mod kernel_log;
 mod memory;
 mod module;
 mod processor;
+#[cfg(target_arch = "x86_64")]
+mod qemu;
 mod show;
 mod vm;
 
@@ -48,6 +52,10 @@ struct Options {
     /// Show what /dev/kvm answers and exit; the modules have to be loaded.
     #[arg(long)]
     show: bool,
+    /// Do the main job, with its guest's console on standard output; the modules have to be loaded. Where
+    /// they can't run a guest, show what /dev/kvm answers.
+    #[arg(long)]
+    main_job: bool,
     /// Use the modules that are loaded, and leave them loaded.
     #[arg(long)]
     loaded: bool,
@@ -63,8 +71,13 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let result =
-        if options.show { show::run().map(|()| true) } else { run(&options.names, options.loaded) };
+    let result = if options.show {
+        show::run().map(|()| true)
+    } else if options.main_job {
+        main_job().map(|()| true)
+    } else {
+        run(&options.names, options.loaded)
+    };
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -75,10 +88,20 @@ fn main() -> ExitCode {
     }
 }
 
+/// What `make run` is for.
+fn main_job() -> Result<()> {
+    #[cfg(target_arch = "x86_64")]
+    match capability::vmm_obstacle()? {
+        None => return qemu::main_job::run(),
+        Some(obstacle) => println!("{obstacle}\n"),
+    }
+    show::run()
+}
+
 /// All cases.
 fn cases() -> impl Iterator<Item = &'static Case> {
     #[cfg(target_arch = "x86_64")]
-    let guests = guest::cases();
+    let guests = guest::cases().chain(qemu::CASES);
     #[cfg(not(target_arch = "x86_64"))]
     let guests = std::iter::empty();
     ground::CASES.iter().chain(vm::CASES).chain(events::CASES).chain(guests)

@@ -19,9 +19,11 @@ pub(crate) const DIR: &str = "/run/modules";
 /// File stem of the core module.
 pub(crate) const CORE: &str = "kvm";
 
-/// Inserts `stem`.ko; the kernel's errno if it refuses.
+/// Inserts `stem`.ko with the parameters in `stem`.params, if there is that; the kernel's errno if it
+/// refuses.
 pub(crate) fn insert(stem: &str) -> Result<Result<(), Errno>> {
-    insert_with(stem, "")
+    let path = Path::new(DIR).join(format!("{stem}.params"));
+    insert_with(stem, &fs::read_to_string(path).unwrap_or_default())
 }
 
 /// The same with parameters, `name=value …`.

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Linux in all the ways QEMU is usually started.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+
+use super::checks::{self, Disk, NIC};
+use super::linux::{Image, Linux, options};
+use super::vmm::Options;
+
+/// The whole life of a guest: boot, checks, a reboot from inside, checks, power off.
+pub(crate) fn whole(machine: &str, smp: u32, image: Image) -> Result<()> {
+    let disk = Disk::new("whole.img")?;
+    let mut options = options(image, "quiet")?.with(&disk.arguments()).with(NIC);
+    options.machine = machine.into();
+    options.smp = smp;
+    let mut guest = Linux::boot(&options)?;
+    checks::cpu(&mut guest, smp)?;
+    let before = checks::interrupts(&mut guest, smp, &[], None)?;
+    checks::load(&mut guest, smp)?;
+    checks::clock(&mut guest)?;
+    checks::net(&mut guest)?;
+    checks::disk_write(&mut guest)?;
+    checks::interrupts(&mut guest, smp, &["virtio", "ttyS0"], Some(&before))?;
+    guest.ask("log")?;
+    guest.reboot()?;
+    checks::cpu(&mut guest, smp)?;
+    checks::disk_read(&mut guest)?;
+    guest.power_off()?;
+    disk.check()?;
+    Ok(())
+}
+
+/// One boot with everything but the reboot, with other options.
+pub(crate) fn variant(smp: u32, change: impl FnOnce(&mut Options)) -> Result<()> {
+    let disk = Disk::new("variant.img")?;
+    let mut options = options(Image::Elf, "quiet")?.with(&disk.arguments()).with(NIC);
+    options.smp = smp;
+    change(&mut options);
+    let mut guest = Linux::boot(&options)?;
+    checks::cpu(&mut guest, smp)?;
+    checks::load(&mut guest, smp)?;
+    checks::net(&mut guest)?;
+    checks::disk_write(&mut guest)?;
+    checks::disk_read(&mut guest)?;
+    checks::interrupts(&mut guest, smp, &["virtio", "ttyS0"], None)?;
+    guest.power_off()?;
+    disk.check()?;
+    Ok(())
+}
+
+/// Guest memory from hugetlbfs: 2 MiB pages.
+pub(crate) fn hugetlbfs() -> Result<()> {
+    const PAGES: &str = "/proc/sys/vm/nr_hugepages";
+    const DIR: &str = "/tmp/huge";
+    fs::write(PAGES, "160").context("reserving huge pages")?;
+    let reserved = fs::read_to_string(PAGES).context("asking for huge pages")?;
+    ensure!(reserved.trim() == "160", "the machine has only {} huge pages", reserved.trim());
+    fs::create_dir_all(DIR).context("making the mount point")?;
+    let flags = nix::mount::MsFlags::empty();
+    nix::mount::mount(Some("huge"), DIR, Some("hugetlbfs"), flags, None::<&str>)
+        .context("mounting hugetlbfs")?;
+    let result = variant(2, |options| {
+        options.memory = "320M".into();
+        options.machine = "pc,memory-backend=ram".into();
+        options.more.extend(
+            ["-object", "memory-backend-file,id=ram,size=320M,prealloc=on,mem-path=/tmp/huge"]
+                .map(str::to_owned),
+        );
+    });
+    nix::mount::umount(DIR).context("unmounting hugetlbfs")?;
+    fs::write(PAGES, "0").context("giving huge pages back")?;
+    result?;
+    let left = fs::read_to_string(PAGES).context("asking for huge pages")?;
+    ensure!(left.trim() == "0", "{} huge pages are still in use", left.trim());
+    Ok(())
+}
