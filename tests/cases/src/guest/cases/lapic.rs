@@ -266,7 +266,7 @@ fn wake() -> Result<()> {
         &vm,
         guest!(64;
             "mov ebx, 0xfee00000", "mov dword ptr [rbx + 0xf0], 0x1ff", "mov eax, 1", "out 0xe8, eax",
-            "2:", "sti", "hlt", "mov eax, r15d", "out 0xe8, eax", "jmp 2b"
+            "2:", "sti", "hlt", "cli", "mov eax, r15d", "out 0xe8, eax", "jmp 2b"
         ),
     )?;
     second.handle(0x41, guest!(64; "inc r15d", "mov dword ptr [rbx + 0xb0], 0", "iretq"))?;
@@ -336,7 +336,7 @@ fn logical() -> Result<()> {
             "mov ebx, 0xfee00000", "mov dword ptr [rbx + 0xf0], 0x1ff",
             "mov dword ptr [rbx + 0xe0], -1", "mov dword ptr [rbx + 0xd0], 0x02000000",
             "mov eax, 0", "out 0xe8, eax",
-            "2:", "sti", "hlt", "mov eax, r15d", "out 0xe8, eax", "jmp 2b"
+            "2:", "sti", "hlt", "cli", "mov eax, r15d", "out 0xe8, eax", "jmp 2b"
         ),
     )?;
     first.handle(0x41, guest!(64; "inc r15d", "iretq"))?;
