@@ -144,7 +144,7 @@ pub fn deliver<V: Vendor>(cx: &mut Cx<'_, V>) {
         deliver_interrupt(cx);
     }
     open_windows(cx);
-    apic::pv_eoi::arm(cx);
+    apic::before_entry(cx);
 }
 
 /// Puts what the pending exception reports where the guest finds it.
@@ -234,12 +234,6 @@ fn open_windows<V: Vendor>(cx: &mut Cx<'_, V>) {
     let waits = interrupts::is_pending(cx) || interrupts::window_requested(cx);
     let state = &mut *cx.state;
     state.control.set_interrupt_window(waits);
-    if let Some(apic) = &state.apic {
-        let cr8 = apic.cr8();
-        // What waits behind the task priority comes when that falls below its class.
-        let class = apic.highest_request().map(|vector| vector >> 4);
-        state.control.set_cr8(cr8, class.filter(|class| cr8 >= *class));
-    }
     if state.events.nmis != 0 {
         state.control.want_nmi_window();
     }

@@ -9,6 +9,8 @@ pub(crate) const CLOCK_UPDATE: Request = Request::of_arch(6);
 pub(crate) const SCAN_EOI: Request = Request::of_arch(0);
 /// Tell userspace, which has the IOAPIC, of an EOI.
 pub(crate) const EOI_EXIT: Request = Request::of_arch(1);
+/// Tell userspace of an access to the task priority.
+pub(crate) const TPR_EXIT: Request = Request::of_arch(7);
 /// Build the map of local APICs: the last time there was no memory for it.
 pub(crate) const APIC_MAP: Request = Request::of_arch(2);
 /// Say whether the RTC's interrupt waits in the local APIC.

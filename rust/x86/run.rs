@@ -92,7 +92,6 @@ fn turn<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     if cx.state.events.check {
         cx.vcpu.stats().arch.req_event.add(1);
         inject::deliver(cx);
-        apic::vapic::publish(cx);
     }
     if cx.state.events.triple_fault {
         cx.state.events.triple_fault = false;
@@ -150,6 +149,20 @@ fn serve_interrupts<V: Vendor>(cx: &mut Cx<'_, V>, requests: Taken) -> Result<Ne
     result
 }
 
+/// Requests to tell userspace of something; one at a time.
+fn exits<V: Vendor>(cx: &mut Cx<'_, V>, requests: Taken) -> Result<Next> {
+    if requests.has(request::EOI_EXIT) {
+        if requests.has(request::TPR_EXIT) {
+            cx.vcpu.requests.set(request::TPR_EXIT);
+        }
+        return apic::eoi_exit(cx);
+    }
+    if requests.has(request::TPR_EXIT) {
+        return apic::vapic::exit(cx);
+    }
+    Ok(Next::Resume)
+}
+
 /// Enters the guest, unless something has to be seen to first; whether it did.
 #[inline]
 fn enter<V: Vendor>(cx: &mut Cx<'_, V>, off: &mut IrqOff) -> bool {
@@ -195,12 +208,8 @@ fn enter<V: Vendor>(cx: &mut Cx<'_, V>, off: &mut IrqOff) -> bool {
 /// What is the same after every exit.
 #[inline]
 fn after_exit<V: Vendor>(cx: &mut Cx<'_, V>) {
-    apic::pv_eoi::look(cx);
-    apic::vapic::look(cx);
+    apic::after_exit(cx);
     let state = &mut *cx.state;
-    if let Some(apic) = &mut state.apic {
-        state.events.check |= apic::take_priority(apic, state.control.cr8());
-    }
     if state.events.injected.is_some() {
         state.events.injected = None;
         state.events.check = true;

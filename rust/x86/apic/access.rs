@@ -30,10 +30,10 @@ fn read<V: Vendor>(cx: &mut Cx<'_, V>, offset: u32, len: u32) -> u64 {
     let clock = Clock::of(cx.state);
     let Some(apic) = &mut cx.state.apic else { return 0 };
     let (value, what) = apic.read_mmio(offset, len, || clock.now());
-    if what.contains(Changed::TPR) {
-        vapic::accessed(&mut cx.state.link.vapic, false);
-    }
     if !what.is_empty() {
+        if what.contains(Changed::TPR) {
+            vapic::accessed(cx, false);
+        }
         changed(cx, what);
     }
     value.into()
@@ -44,7 +44,7 @@ fn write<V: Vendor>(cx: &mut Cx<'_, V>, offset: u32, value: u32) {
     let Some(apic) = &mut cx.state.apic else { return };
     let effects = apic.write_mmio(offset, value, || clock.now());
     if effects.changed.contains(Changed::TPR) {
-        vapic::accessed(&mut cx.state.link.vapic, true);
+        vapic::accessed(cx, true);
     }
     carry_out(cx, effects);
 }

@@ -9,7 +9,7 @@
 //! - `timer`: the host timer behind the APIC's.
 //! - `map`, `send`: from a destination to mailboxes.
 //! - `eoi`: those that wait for the end of an interrupt; `pv_eoi`: ends without an
-//!   exit; `vapic`: task priorities without an exit.
+//!   exit; `vapic`: task priorities without one.
 
 mod access;
 mod eoi;
@@ -25,6 +25,7 @@ pub(crate) use eoi::{exit as eoi_exit, restore_rtc, scan};
 pub(crate) use msr::{read_msr, set_base, write_msr};
 
 use crate::{
+    control::Control,
     irqchip::Mode,
     settings::Quirk,
     shared::Published,
@@ -47,8 +48,8 @@ pub struct Link {
     stale_eoi: Option<u8>,
     /// Ends of interrupts without an exit.
     pub(crate) pv_eoi: pv_eoi::Word,
-    /// Task priorities without exits.
-    pub(crate) vapic: vapic::Vapic,
+    /// Task priorities without an exit.
+    vapic: vapic::Vapic,
 }
 
 /// The local APIC of a new vCPU, if the VM has them in the kernel.
@@ -141,13 +142,42 @@ pub(crate) fn reset<V: Vendor>(cx: &mut Cx<'_, V>) {
 }
 
 impl Link {
+    /// What INIT forgets: the VMM's part stays.
     fn reset(&mut self) {
-        *self = Self::default();
+        self.stale_eoi = None;
+        self.pv_eoi = pv_eoi::Word::default();
     }
 }
 
-/// Takes in the task priority that the guest left in CR8, after an exit.
+/// After an exit: takes in what the guest did without one.
 #[inline]
-pub(crate) fn take_priority(apic: &mut LocalApic, cr8: u8) -> bool {
-    cr8 != apic.cr8() && apic.set_cr8(cr8).contains(Changed::RECHECK)
+pub(crate) fn after_exit<V: Vendor>(cx: &mut Cx<'_, V>) {
+    let state = &mut *cx.state;
+    let Some(apic) = &mut state.apic else { return };
+    let cr8 = state.control.cr8();
+    if cr8 != apic.cr8() {
+        state.events.check |= apic.set_cr8(cr8).contains(Changed::RECHECK);
+    }
+    if state.link.pv_eoi.is_armed() {
+        pv_eoi::take_in(cx);
+    }
+    if cx.state.link.vapic.is_used() {
+        vapic::take_in(cx);
+    }
+}
+
+/// Before an entry, once it is known which event is delivered: what the guest is to
+/// see without an exit.
+pub(crate) fn before_entry<V: Vendor>(cx: &mut Cx<'_, V>) {
+    let state = &mut *cx.state;
+    let Some(apic) = &state.apic else { return };
+    let cr8 = apic.cr8();
+    // What waits behind the task priority comes when that falls below its class.
+    let class = apic.highest_request().map(|vector| vector >> 4);
+    let below = class.filter(|class| cr8 >= *class && !state.link.vapic.is_used());
+    state.control.set_cr8(cr8, below);
+    pv_eoi::arm(cx);
+    if cx.state.link.vapic.is_used() {
+        vapic::show(cx);
+    }
 }

@@ -24,6 +24,12 @@ impl Default for Word {
 }
 
 impl Word {
+    /// Whether the guest may have ended an interrupt with it.
+    #[inline]
+    pub(super) fn is_armed(&self) -> bool {
+        self.state.is_armed()
+    }
+
     /// The MSR.
     pub(crate) fn msr(&self) -> u64 {
         self.state.msr()
@@ -50,7 +56,7 @@ pub(crate) fn set<V: Vendor>(cx: &mut Cx<'_, V>, value: u64) -> Result {
 
 /// Before an entry: sets the word if the guest may end its interrupt with it.
 #[inline]
-pub(crate) fn arm<V: Vendor>(cx: &mut Cx<'_, V>) {
+pub(super) fn arm<V: Vendor>(cx: &mut Cx<'_, V>) {
     let Word { state, record } = &mut cx.state.link.pv_eoi;
     let Some(apic) = &cx.state.apic else { return };
     if state.enter(apic) && record.write(&cx.vm.memory().guest(), 0, &[1]).is_err() {
@@ -59,14 +65,7 @@ pub(crate) fn arm<V: Vendor>(cx: &mut Cx<'_, V>) {
 }
 
 /// After an exit: takes in what the guest did with the word.
-#[inline]
-pub(crate) fn look<V: Vendor>(cx: &mut Cx<'_, V>) {
-    if cx.state.link.pv_eoi.state.is_armed() {
-        take_in(cx);
-    }
-}
-
-fn take_in<V: Vendor>(cx: &mut Cx<'_, V>) {
+pub(super) fn take_in<V: Vendor>(cx: &mut Cx<'_, V>) {
     let Word { state, record } = &mut cx.state.link.pv_eoi;
     let Some(apic) = &mut cx.state.apic else { return };
     let guest = cx.vm.memory().guest();

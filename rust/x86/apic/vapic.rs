@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Task priorities without exits, for guests that a VMM patches
-//! (`KVM_SET_VAPIC_ADDR`, `KVM_TPR_ACCESS_REPORTING`).
-//!
-//! The VMM has every access to the TPR reported, replaces the instruction by one
-//! that uses a word in guest memory, and names that word here. It is brought up to
-//! date before an entry, and its TPR is taken in after an exit.
+//! Task priorities that a 32-bit guest keeps in memory: its VMM replaces the
+//! instructions that access the register by ones that access a word of memory,
+//! and enter the hypervisor only to let an interrupt through
+//! (`KVM_TPR_ACCESS_REPORTING`, `KVM_SET_VAPIC_ADDR`).
 
-use crate::{control::Control, outcome::Next, state::Cx, userspace, vendor::Vendor};
+use crate::{control::Control, outcome::Next, request, state::Cx, userspace, vendor::Vendor};
 use kernel::{error::Result, prelude::*};
 use kvm_core::memory::{GuestRecord, Kind};
 use kvm_irqchip::lapic::Changed;
@@ -17,96 +15,96 @@ use kvm_uapi::{
     x86::{TprAccessCtl, VapicAddr},
 };
 
-/// Bytes of the word.
-const LEN: usize = 4;
-
-/// What a vCPU keeps of it.
+/// A vCPU's side.
 #[derive(Default)]
-pub(crate) struct Vapic {
+pub(super) struct Vapic {
+    /// The guest's word, if it has one.
     word: Option<GuestRecord>,
+    /// Userspace is to be told of each access to the register.
     reports: bool,
-    /// An access that is to be reported when the instruction is done: by a write?
-    access: Option<bool>,
+    /// The access that userspace is to be told of: RIP, and whether it is a write.
+    access: Option<(u64, bool)>,
 }
 
-/// `KVM_SET_VAPIC_ADDR`.
-///
-/// # Errors
-///
-/// `EINVAL` without a local APIC in the kernel or for a word outside of memory;
-/// `EFAULT`.
-pub(crate) fn set_address<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
-    let VapicAddr { vapic_addr } = user::read(arg)?;
-    if cx.state.apic.is_none() {
-        return Err(EINVAL);
+impl Vapic {
+    /// Whether the guest keeps its priority in memory.
+    #[inline]
+    pub(super) fn is_used(&self) -> bool {
+        self.word.is_some()
     }
-    let at = Gpa::new(vapic_addr);
-    let word = match vapic_addr {
-        0 => None,
-        _ if cx.vm.memory().kind(at) == Kind::Device => return Err(EINVAL),
-        _ => Some(GuestRecord::new(at, LEN)),
-    };
-    cx.state.link.vapic.word = word;
-    Ok(0)
 }
 
-/// `KVM_TPR_ACCESS_REPORTING`.
+/// The guest accessed the register.
+pub(super) fn accessed<V: Vendor>(cx: &mut Cx<'_, V>, is_write: bool) {
+    let rip = cx.state.control.rip();
+    let vapic = &mut cx.state.link.vapic;
+    if vapic.reports {
+        vapic.access = Some((rip, is_write));
+        cx.vcpu.requests.set(request::TPR_EXIT);
+    }
+}
+
+/// Tells userspace of an access.
 ///
 /// # Errors
 ///
-/// `EINVAL` for flags; `EFAULT`.
-pub(crate) fn set_reporting<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
+/// As [`userspace::exit`].
+pub(crate) fn exit<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
+    let Some((rip, is_write)) = cx.state.link.vapic.access.take() else { return Ok(Next::Resume) };
+    let access = run::TprAccess { rip, is_write: is_write.into(), pad: 0 };
+    userspace::exit_with(cx, reason::KVM_EXIT_TPR_ACCESS, access)
+}
+
+/// After an exit: takes in the priority that the guest left in its word.
+pub(super) fn take_in<V: Vendor>(cx: &mut Cx<'_, V>) {
+    let (Some(word), Some(apic)) = (&mut cx.state.link.vapic.word, &mut cx.state.apic) else {
+        return;
+    };
+    let mut priority = [0];
+    if word.read(&cx.vm.memory().guest(), 0, &mut priority).is_ok() {
+        let [priority] = priority;
+        cx.state.events.check |= apic.set_tpr(priority).contains(Changed::RECHECK);
+    }
+}
+
+/// Before an entry: shows the guest what waits.
+pub(super) fn show<V: Vendor>(cx: &mut Cx<'_, V>) {
+    if let (Some(word), Some(apic)) = (&mut cx.state.link.vapic.word, &cx.state.apic) {
+        let now = apic.vapic_word().to_le_bytes();
+        // The guest does without what isn't there.
+        let _ = word.write(&cx.vm.memory().guest(), 0, &now);
+    }
+}
+
+/// `KVM_TPR_ACCESS_REPORTING` with the structure at `arg`.
+///
+/// # Errors
+///
+/// `EFAULT`; `EINVAL` for flags, or if userspace has the local APIC.
+pub(crate) fn set_reports<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
     let control: TprAccessCtl = user::read(arg)?;
-    if control.flags != 0 {
+    if cx.state.apic.is_none() || control.flags != 0 {
         return Err(EINVAL);
     }
     cx.state.link.vapic.reports = control.enabled != 0;
     user::write(arg, &control).map(|()| 0)
 }
 
-/// The guest accessed its TPR.
-pub(super) fn accessed(vapic: &mut Vapic, is_write: bool) {
-    if vapic.reports {
-        vapic.access = Some(is_write);
-    }
-}
-
-/// Whether an access waits for its report.
-#[inline]
-pub(crate) fn is_reported<V: Vendor>(cx: &Cx<'_, V>) -> bool {
-    cx.state.link.vapic.access.is_some()
-}
-
-/// Reports it, with the address of the next instruction.
+/// `KVM_SET_VAPIC_ADDR` with the structure at `arg`; the address 0 stands for none.
 ///
 /// # Errors
 ///
-/// As [`userspace::exit`].
-pub(crate) fn report<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
-    let is_write = cx.state.link.vapic.access.take().unwrap_or(false);
-    let rip = cx.state.control.rip();
-    let access = run::TprAccess { rip, is_write: is_write.into(), pad: 0 };
-    userspace::exit_with(cx, reason::KVM_EXIT_TPR_ACCESS, access)
-}
-
-/// Before an entry: what the guest sees of its local APIC.
-#[inline]
-pub(crate) fn publish<V: Vendor>(cx: &mut Cx<'_, V>) {
-    let state = &mut *cx.state;
-    if let (Some(word), Some(apic)) = (&mut state.link.vapic.word, &state.apic) {
-        // A word that is gone is the VMM's mistake and nobody else's.
-        let _ = word.write(&cx.vm.memory().guest(), 0, &apic.vapic_word().to_le_bytes());
+/// `EFAULT`; `EINVAL` if there is no memory, or if userspace has the local APIC.
+pub(crate) fn set_address<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
+    if cx.state.apic.is_none() {
+        return Err(EINVAL);
     }
-}
-
-/// After an exit: the task priority that the guest set.
-#[inline]
-pub(crate) fn look<V: Vendor>(cx: &mut Cx<'_, V>) {
-    let state = &mut *cx.state;
-    let (Some(word), Some(apic)) = (&mut state.link.vapic.word, &mut state.apic) else { return };
-    let mut tpr = [0];
-    if word.read(&cx.vm.memory().guest(), 0, &mut tpr).is_ok() {
-        let [tpr] = tpr;
-        state.events.check |= apic.set_tpr(tpr).contains(Changed::RECHECK);
+    let VapicAddr { vapic_addr } = user::read(arg)?;
+    let address = Gpa::new(vapic_addr);
+    if vapic_addr != 0 && cx.vm.memory().kind(address) == Kind::Device {
+        return Err(EINVAL);
     }
+    cx.state.link.vapic.word = (vapic_addr != 0).then(|| GuestRecord::new(address, 4));
+    cx.state.events.check = true;
+    Ok(0)
 }

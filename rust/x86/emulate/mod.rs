@@ -14,7 +14,6 @@ mod cpu;
 mod linear;
 
 use crate::{
-    apic::vapic,
     control::{Control, Gprs},
     exit::{halt, task_switch::Switch},
     outcome::Next,
@@ -72,7 +71,6 @@ fn again<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
             cx.state.replay.clear();
             finish(cx, completed);
             match after {
-                After::Nothing if vapic::is_reported(cx) => vapic::report(cx),
                 After::Nothing => Ok(Next::Resume),
                 After::Halt => halt::halted(cx),
             }

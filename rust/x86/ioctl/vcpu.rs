@@ -57,8 +57,8 @@ pub(crate) fn ioctl<V: Vendor>(cx: &mut Cx<'_, V>, request: u32, arg: usize) -> 
         KVM_GET_CPUID2 => cpuid::get(cx, arg),
         KVM_GET_LAPIC => lapic::get(cx, arg),
         KVM_SET_LAPIC => lapic::set(cx, arg),
+        KVM_TPR_ACCESS_REPORTING => vapic::set_reports(cx, arg),
         KVM_SET_VAPIC_ADDR => vapic::set_address(cx, arg),
-        KVM_TPR_ACCESS_REPORTING => vapic::set_reporting(cx, arg),
         KVM_INTERRUPT => interrupt(cx, arg),
         KVM_NMI => {
             cx.state.events.add_nmi();
