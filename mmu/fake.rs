@@ -8,6 +8,7 @@ use std::vec::Vec;
 use crate::addr::Pfn;
 use crate::entry::{Entry, Leaf};
 use crate::level::{Level, ENTRIES};
+use crate::map::Sizes;
 use crate::tables::{Removed, Spare, Tables};
 
 /// First frame number that stands for a table.
@@ -102,6 +103,11 @@ pub(crate) struct FakeRemoved<'a> {
 impl<'a> FakeRemoved<'a> {
     pub(crate) fn new(tables: &'a FakeTables) -> Self {
         Self { tables, leaves: Vec::new() }
+    }
+
+    /// Takes what was removed off a count of mappings.
+    pub(crate) fn count(&self, sizes: &mut Sizes) {
+        self.leaves.iter().for_each(|(_, level, _)| sizes.add(*level, -1));
     }
 }
 

@@ -40,11 +40,33 @@ pub enum Failed {
     OutOfReach,
 }
 
+/// How the number of mappings changed, by size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Of 4 KiB, 2 MiB and 1 GiB.
+    pub changes: [i64; 3],
+}
+
+impl Sizes {
+    /// Whether nothing changed.
+    pub fn is_none(&self) -> bool {
+        self.changes == [0; 3]
+    }
+
+    /// `count` more of a level, or fewer.
+    pub fn add(&mut self, level: Level, count: i64) {
+        let index = usize::from(level.number().saturating_sub(1));
+        if let Some(change) = self.changes.get_mut(index) {
+            *change = change.saturating_add(count);
+        }
+    }
+}
+
 impl<F: Format, T: Tables> Space<'_, F, T> {
     /// Maps the block of `level` around `gfn` to `leaf`. Where smaller mappings
     /// exist already, only the part around `gfn` is mapped, as large as fits in;
     /// where a larger one exists, it is split. Tables on the way come from
-    /// `spare`.
+    /// `spare`; `sizes` counts.
     ///
     /// # Errors
     ///
@@ -55,6 +77,7 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
         level: Level,
         leaf: Leaf,
         spare: &mut impl Spare<T::Table>,
+        sizes: &mut Sizes,
     ) -> Result<(Mapped, FlushDebt), Failed> {
         if gfn.raw() >= self.frames() {
             return Err(Failed::OutOfReach);
@@ -66,13 +89,13 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
                 return Err(Failed::Raced);
             }
             if place.level > level {
-                debt = debt.merge(self.deepen(&place, spare)?);
+                debt = debt.merge(self.deepen(&place, spare, sizes)?);
                 continue;
             }
             if self.format.as_table(place.entry, place.level).is_some() {
-                return self.map_smaller(gfn, level, leaf, spare, debt);
+                return self.map_smaller(gfn, level, leaf, spare, sizes, debt);
             }
-            let (mapped, owed) = self.set_leaf(&place, leaf)?;
+            let (mapped, owed) = self.set_leaf(&place, leaf, sizes)?;
             return Ok((mapped, debt.merge(owed)));
         }
     }
@@ -84,13 +107,14 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
         level: Level,
         leaf: Leaf,
         spare: &mut impl Spare<T::Table>,
+        sizes: &mut Sizes,
         debt: FlushDebt,
     ) -> Result<(Mapped, FlushDebt), Failed> {
         // A table was seen at this level, so there is one below.
         let below = level.below().ok_or(Failed::Raced)?;
         let offset = below.align(gfn).raw().wrapping_sub(level.align(gfn).raw());
         let pfn = leaf.pfn.checked_add(offset).ok_or(Failed::OutOfReach)?;
-        let (mapped, owed) = self.map(gfn, below, Leaf { pfn, ..leaf }, spare)?;
+        let (mapped, owed) = self.map(gfn, below, Leaf { pfn, ..leaf }, spare, sizes)?;
         Ok((mapped, debt.merge(owed)))
     }
 
@@ -100,6 +124,7 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
         &self,
         place: &Place<T::Table>,
         spare: &mut impl Spare<T::Table>,
+        sizes: &mut Sizes,
     ) -> Result<FlushDebt, Failed> {
         let table = spare.take().ok_or(Failed::NoSpare)?;
         let is_split = self.format.as_leaf(place.entry, place.level).is_some();
@@ -110,7 +135,13 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
             }
         }
         match self.replace(place, self.format.table(self.tables.frame(table))) {
-            Ok(()) if is_split => Ok(FlushDebt::block(place.gfn, place.level)),
+            Ok(()) if is_split => {
+                sizes.add(place.level, -1);
+                if let Some(below) = place.level.below() {
+                    sizes.add(below, ENTRIES as i64);
+                }
+                Ok(FlushDebt::block(place.gfn, place.level))
+            }
             Ok(()) => Ok(FlushDebt::NONE),
             Err(_) => {
                 // Somebody else was quicker; the caller looks again.
@@ -121,11 +152,17 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
     }
 
     /// Writes the leaf over whatever non-table `place` has.
-    fn set_leaf(&self, place: &Place<T::Table>, leaf: Leaf) -> Result<(Mapped, FlushDebt), Failed> {
+    fn set_leaf(
+        &self,
+        place: &Place<T::Table>,
+        leaf: Leaf,
+        sizes: &mut Sizes,
+    ) -> Result<(Mapped, FlushDebt), Failed> {
         let level = place.level;
         let Some(old) = self.format.as_leaf(place.entry, level) else {
             // Empty or MMIO: processors don't cache either.
             self.replace(place, self.format.leaf(level, leaf)).map_err(|_| Failed::Raced)?;
+            sizes.add(level, 1);
             return Ok((Mapped::New(level), FlushDebt::NONE));
         };
         let same_page = old.pfn == leaf.pfn && old.memory_type == leaf.memory_type;
@@ -195,7 +232,7 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
                 return self.replace(&place, mmio).map_err(|_| Failed::Raced);
             }
             // Above level 1 something empty: nothing to split, nothing owed.
-            let _ = self.deepen(&place, spare)?;
+            let _ = self.deepen(&place, spare, &mut Sizes::default())?;
         }
     }
 }

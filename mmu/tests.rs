@@ -14,7 +14,7 @@ use crate::fake::{FakeRemoved, FakeSpare, FakeTables};
 use crate::flush::FlushDebt;
 use crate::format::{ept::Ept, npt::Npt, Format};
 use crate::level::Level;
-use crate::map::{Failed, Mapped};
+use crate::map::{Failed, Mapped, Sizes};
 use crate::space::Space;
 
 const RWX: Access = Access::all();
@@ -72,7 +72,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// Frame to (may write now, mapped by a block that starts here and has so many
 /// frames).
 #[derive(Default)]
-struct Model(BTreeMap<u64, bool>);
+struct Model(BTreeMap<u64, bool>, Sizes);
 
 impl Model {
     /// The frames of the mapping that holds `gfn`, as the tables have it.
@@ -98,6 +98,8 @@ fn run_against_model<F: Format>(format: &F, steps: &[Step]) {
     }
     let mut removed = FakeRemoved::new(&tables);
     let _ = space.zap_all(&mut removed);
+    removed.count(&mut model.1);
+    assert!(model.1.is_none(), "mappings that came and didn't go: {:?}", model.1);
     let frames: u64 = removed.leaves.iter().map(|(_, level, _)| level.frames()).sum();
     assert_eq!(frames, model.0.len() as u64);
     assert_eq!(tables.in_use(), 1, "only the root is left");
@@ -114,7 +116,13 @@ fn apply<F: Format>(
             let access = if write { RWX } else { RWX - Access::WRITE };
             let first = level.align(Gfn::new(gfn)).raw();
             let (_, debt) = space
-                .map(Gfn::new(gfn), level, leaf(first, access), &mut FakeSpare(tables))
+                .map(
+                    Gfn::new(gfn),
+                    level,
+                    leaf(first, access),
+                    &mut FakeSpare(tables),
+                    &mut model.1,
+                )
                 .unwrap();
             let (first, count) = Model::block(space, gfn);
             // Rights only grow, and only for the block that was mapped.
@@ -142,6 +150,7 @@ fn apply<F: Format>(
                 assert!(rest.is_none_or(|rest| rest > at && rest < end));
                 (debt, next) = (debt.merge(owed), rest);
             }
+            removed.count(&mut model.1);
             for gfn in &gone {
                 model.0.remove(gfn);
                 let (first, count) = debt.range().unwrap();
@@ -207,9 +216,10 @@ fn a_late_fault_is_spurious() {
     let space = space(&format, &tables);
     let mut spare = FakeSpare(&tables);
     let gfn = Gfn::new(5);
-    let first = space.map(gfn, Level::Page4K, leaf(5, RWX), &mut spare);
+    let first = space.map(gfn, Level::Page4K, leaf(5, RWX), &mut spare, &mut Sizes::default());
     assert_eq!(first, Ok((Mapped::New(Level::Page4K), FlushDebt::NONE)));
-    let again = space.map(gfn, Level::Page4K, leaf(5, Access::READ), &mut spare);
+    let again =
+        space.map(gfn, Level::Page4K, leaf(5, Access::READ), &mut spare, &mut Sizes::default());
     assert_eq!(again, Ok((Mapped::Spurious(Level::Page4K), FlushDebt::NONE)));
 }
 
@@ -220,9 +230,10 @@ fn a_new_page_behind_a_frame_owes_a_flush() {
     let space = space(&format, &tables);
     let mut spare = FakeSpare(&tables);
     let gfn = Gfn::new(5);
-    let _ = space.map(gfn, Level::Page4K, leaf(5, RWX), &mut spare);
+    let _ = space.map(gfn, Level::Page4K, leaf(5, RWX), &mut spare, &mut Sizes::default());
     let other = Leaf { pfn: Pfn::new(77), ..leaf(5, RWX) };
-    let (mapped, debt) = space.map(gfn, Level::Page4K, other, &mut spare).unwrap();
+    let (mapped, debt) =
+        space.map(gfn, Level::Page4K, other, &mut spare, &mut Sizes::default()).unwrap();
     assert_eq!(mapped, Mapped::New(Level::Page4K));
     assert_eq!(debt.range(), Some((gfn, 1)));
 }
@@ -234,11 +245,17 @@ fn running_out_of_tables_or_space_is_an_error() {
     let space = space(&format, &tables);
     let mut spare = FakeSpare(&tables);
     assert_eq!(
-        space.map(Gfn::new(5), Level::Page4K, leaf(5, RWX), &mut spare),
+        space.map(Gfn::new(5), Level::Page4K, leaf(5, RWX), &mut spare, &mut Sizes::default()),
         Err(Failed::NoSpare)
     );
     assert_eq!(
-        space.map(Gfn::new(1 << 36), Level::Page4K, leaf(0, RWX), &mut spare),
+        space.map(
+            Gfn::new(1 << 36),
+            Level::Page4K,
+            leaf(0, RWX),
+            &mut spare,
+            &mut Sizes::default()
+        ),
         Err(Failed::OutOfReach)
     );
     let mut removed = FakeRemoved::new(&tables);
@@ -256,7 +273,8 @@ fn mmio_marks_come_and_go() {
     assert_eq!(space.map_mmio(gfn, 7, &mut spare), Ok(()));
     assert_eq!(format.as_mmio(space.find(gfn).entry), Some(7));
     // A slot appears there: the page replaces the mark and owes nothing.
-    let mapped = space.map(gfn, Level::Page4K, leaf(0xfee00, RWX), &mut spare);
+    let mapped =
+        space.map(gfn, Level::Page4K, leaf(0xfee00, RWX), &mut spare, &mut Sizes::default());
     assert_eq!(mapped, Ok((Mapped::New(Level::Page4K), FlushDebt::NONE)));
     assert_eq!(space.map_mmio(gfn, 8, &mut spare), Err(Failed::Raced));
     let mut removed = FakeRemoved::new(&tables);
@@ -273,7 +291,8 @@ fn aging_needs_accessed_bits() {
         let range = (Gfn::new(0), Gfn::new(512));
         assert_eq!(space.age(range.0, range.1), Some(false));
         let mut spare = FakeSpare(&tables);
-        let _ = space.map(Gfn::new(9), Level::Page4K, leaf(9, RWX), &mut spare);
+        let _ =
+            space.map(Gfn::new(9), Level::Page4K, leaf(9, RWX), &mut spare, &mut Sizes::default());
         assert!(space.is_young(range.0, range.1));
         assert_eq!(space.age(range.0, range.1), expected);
         assert_eq!(space.is_young(range.0, range.1), !accessed_dirty);
@@ -312,6 +331,7 @@ fn nothing_is_lost_between_threads() {
                             Level::Page4K,
                             leaf(gfn, RWX),
                             &mut FakeSpare(&tables),
+                            &mut Sizes::default(),
                         );
                         match result {
                             Ok((Mapped::New(_), _)) => {

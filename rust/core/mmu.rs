@@ -14,7 +14,7 @@ use kvm_paging::{
     flush::FlushDebt,
     format::Format,
     level::Level,
-    map::{Failed, Mapped},
+    map::{Failed, Mapped, Sizes},
     space::Space,
     tables::Removed,
 };
@@ -87,6 +87,7 @@ pub trait SecondLevel: Send + Sync + Sized + 'static {
         level: Level,
         leaf: Leaf,
         spare: &mut Self::Spare,
+        sizes: &mut Sizes,
     ) -> Result<(Mapped, FlushDebt), Failed>;
 
     /// See [`Space::map_mmio`]; inside a map section.
@@ -102,7 +103,13 @@ pub trait SecondLevel: Send + Sync + Sized + 'static {
     /// Removes every mapping in a range, and tells `flush` before anything is
     /// reused. Stops after about a millisecond's work, and then says where to go
     /// on.
-    fn zap(&self, first: Gfn, end: Gfn, flush: impl FnOnce(FlushDebt)) -> Option<Gfn>;
+    fn zap(
+        &self,
+        first: Gfn,
+        end: Gfn,
+        sizes: &mut Sizes,
+        flush: impl FnOnce(FlushDebt),
+    ) -> Option<Gfn>;
 
     /// See [`Space::write_protect`].
     fn write_protect(&self, first: Gfn, end: Gfn) -> FlushDebt;
@@ -216,8 +223,9 @@ impl<P: Paging> SecondLevel for TwoLevel<P> {
         level: Level,
         leaf: Leaf,
         spare: &mut SpareTables,
+        sizes: &mut Sizes,
     ) -> Result<(Mapped, FlushDebt), Failed> {
-        self.space().map(gfn, level, leaf, spare)
+        self.space().map(gfn, level, leaf, spare, sizes)
     }
 
     fn mark_mmio(&self, gfn: Gfn, spare: &mut SpareTables) -> Result<(), Failed> {
@@ -230,9 +238,15 @@ impl<P: Paging> SecondLevel for TwoLevel<P> {
         self.space().allow_write(gfn, largest)
     }
 
-    fn zap(&self, first: Gfn, end: Gfn, flush: impl FnOnce(FlushDebt)) -> Option<Gfn> {
+    fn zap(
+        &self,
+        first: Gfn,
+        end: Gfn,
+        sizes: &mut Sizes,
+        flush: impl FnOnce(FlushDebt),
+    ) -> Option<Gfn> {
         let reader = rcu::read_lock();
-        let mut retire = Retire(&reader);
+        let mut retire = Retire { reader: &reader, sizes };
         let (debt, next) =
             self.space().zap_some(first, end, Level::Page1G, ZAP_BUDGET, &mut retire);
         flush(debt);
@@ -259,20 +273,25 @@ impl<P: Paging> Drop for TwoLevel<P> {
     fn drop(&mut self) {
         // No vCPU can run any more, so nothing is cached.
         let reader = rcu::read_lock();
-        let _ = self.space().zap_all(&mut Retire(&reader));
+        let mut retire = Retire { reader: &reader, sizes: &mut Sizes::default() };
+        let _ = self.space().zap_all(&mut retire);
     }
 }
 
 /// Frees tables that a zap cut off, after the section it runs in.
-struct Retire<'a>(&'a rcu::Guard);
+struct Retire<'a> {
+    reader: &'a rcu::Guard,
+    sizes: &'a mut Sizes,
+}
 
 impl Removed<TablePage> for Retire<'_> {
-    fn leaf(&mut self, _leaf: Leaf, _level: Level, _dirty: bool) {
+    fn leaf(&mut self, _leaf: Leaf, level: Level, _dirty: bool) {
         // The host's page was marked dirty when it was mapped.
+        self.sizes.add(level, -1);
     }
 
     fn table(&mut self, table: TablePage) {
-        table.retire(self.0);
+        table.retire(self.reader);
     }
 }
 
@@ -318,6 +337,7 @@ impl SecondLevel for NoTables {
         _level: Level,
         _leaf: Leaf,
         (): &mut (),
+        _sizes: &mut Sizes,
     ) -> Result<(Mapped, FlushDebt), Failed> {
         Err(Failed::OutOfReach)
     }
@@ -330,7 +350,13 @@ impl SecondLevel for NoTables {
         None
     }
 
-    fn zap(&self, _first: Gfn, _end: Gfn, _flush: impl FnOnce(FlushDebt)) -> Option<Gfn> {
+    fn zap(
+        &self,
+        _first: Gfn,
+        _end: Gfn,
+        _sizes: &mut Sizes,
+        _flush: impl FnOnce(FlushDebt),
+    ) -> Option<Gfn> {
         None
     }
 

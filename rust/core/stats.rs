@@ -7,9 +7,10 @@
 
 use crate::{
     arch::Arch,
+    memory::section::Sections,
     vcpu::Vcpu,
     vm::Vm,
-    wiring::{OfVcpu, OfVm},
+    wiring::{self, OfVcpu, OfVm},
 };
 use core::marker::PhantomData;
 use kernel::{
@@ -18,7 +19,7 @@ use kernel::{
     new_mutex,
     prelude::*,
     str::CString,
-    sync::{Arc, ArcBorrow, Mutex},
+    sync::{Arc, ArcBorrow, Mutex, SetOnce},
     uaccess::UserSliceWriter,
 };
 use kvm_event::{
@@ -87,6 +88,8 @@ pub struct VmStats<A: Arch> {
     /// What the architecture counts.
     pub arch: OfVm<A>,
     name: [u8; NAME],
+    /// Where mappings are counted.
+    pub(crate) sections: SetOnce<Arc<Sections>>,
     /// Those of its vCPUs.
     #[pin]
     vcpus: Mutex<KVec<Arc<VcpuStats<A>>>>,
@@ -133,6 +136,7 @@ impl<A: Arch> VmStats<A> {
                 generic: Statistics::ZERO,
                 arch: Statistics::ZERO,
                 name: padded(name.to_bytes()),
+                sections: SetOnce::new(),
                 vcpus <- new_mutex!(KVec::new(), "kvm_stats"),
             }),
             GFP_KERNEL_ACCOUNT,
@@ -183,6 +187,9 @@ impl<A: Arch> Shown for VmStats<A> {
     }
 
     fn visit<'a>(&'a self, show: &mut dyn FnMut(&'a [Cell])) {
+        if let Some(sections) = self.sections.as_ref() {
+            wiring::show_mappings::<A>(&self.arch, sections.mappings());
+        }
         self.generic.visit(show);
         self.arch.visit(show);
     }

@@ -75,7 +75,7 @@ impl<A: Arch> Vm<A> {
         let owner = AddressSpace::current()?;
         let stats = VmStats::new()?;
         let vcpus = Arc::new(VcpuTable::new(stats.clone()), GFP_KERNEL_ACCOUNT)?;
-        let memory = Memory::create(owner.clone(), vcpus.clone());
+        let memory = Memory::create(owner.clone(), vcpus.clone(), &stats)?;
         let vm = Arc::pin_init(
             try_pin_init!(Self {
                 memory <- memory,

@@ -36,6 +36,11 @@ pub(crate) const fn coalesced_page<A: Arch>() -> Option<u32> {
     <Of<A> as Wiring<A>>::COALESCED_PAGE
 }
 
+/// Copies the number of mappings by size to where they are shown.
+pub(crate) fn show_mappings<A: Arch>(stats: &OfVm<A>, mappings: [u64; 3]) {
+    <Of<A> as Wiring<A>>::show_mappings(stats, mappings);
+}
+
 /// Whether VMs can have an in-kernel interrupt controller.
 pub(crate) const fn has_irqchips<A: Arch>() -> bool {
     <Of<A> as Wiring<A>>::IRQCHIPS
@@ -104,6 +109,10 @@ pub trait Wiring<A: Arch>: 'static {
 
     /// Whether VMs can have an in-kernel interrupt controller.
     const IRQCHIPS: bool = false;
+
+    /// Copies the number of mappings of 4 KiB, 2 MiB and 1 GiB into the VM's
+    /// counters, before they are shown.
+    fn show_mappings(_stats: &Self::VmStats, _mappings: [u64; 3]) {}
 
     /// Whether the VM has an in-kernel interrupt controller. Without one there are
     /// no irqfds, no routes and no lines.

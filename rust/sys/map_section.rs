@@ -12,11 +12,11 @@ use core::{
     sync::atomic::{fence, AtomicU32, Ordering},
 };
 
-/// Whether one vCPU is in its section. On a cache line of its own.
+/// Whether one vCPU is in its section. To be kept on a cache line that is mostly
+/// the vCPU's own.
 ///
 /// Odd inside; each section has its own odd number.
 #[derive(Default)]
-#[repr(align(64))]
 pub struct MapSection(AtomicU32);
 
 impl MapSection {

@@ -161,6 +161,12 @@ impl<V: Vendor> Wiring<Self> for X86<V> {
         route::pin_of(route)
     }
 
+    fn show_mappings(stats: &VmStats, [small, large, huge]: [u64; 3]) {
+        stats.pages_4k.set(small);
+        stats.pages_2m.set(large);
+        stats.pages_1g.set(huge);
+    }
+
     #[inline]
     fn deliver(
         vm: &Vm<Self>,

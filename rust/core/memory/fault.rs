@@ -12,6 +12,7 @@ use kvm_paging::{
     entry::{Access, Leaf, MemoryType},
     flush::FlushDebt,
     level::Level,
+    map::Sizes,
 };
 use kvm_sys::gup::{self, HostPage, Missing, Want};
 
@@ -124,8 +125,8 @@ impl<A: Arch> Memory<A> {
             return Ok(());
         }
         A::Tables::top_up(&mut me.spare)?;
-        let section = self.sections.get(me.index).ok_or(EINVAL)?;
-        let _inside = section.enter();
+        let own = self.sections.get(me.index).ok_or(EINVAL)?;
+        let _inside = own.section().enter();
         if self.generation() == generation {
             // Only a mark: without it the next access takes this way again.
             let _ = self.tables.mark_mmio(gfn, &mut me.spare);
@@ -138,9 +139,9 @@ impl<A: Arch> Memory<A> {
     fn allow_write(&self, index: u32, slot: &MemSlot, gfn: Gfn, level: Level) -> bool {
         // The log is about single pages.
         let largest = if slot.dirty.is_some() { Level::Page4K } else { level };
-        let Some(section) = self.sections.get(index) else { return false };
+        let Some(own) = self.sections.get(index) else { return false };
         {
-            let _inside = section.enter();
+            let _inside = own.section().enter();
             if slot.is_gone() || self.tables.allow_write(gfn, largest).is_none() {
                 return false;
             }
@@ -216,12 +217,15 @@ impl<A: Arch> Memory<A> {
         let first = plan.address.raw() & size.wrapping_neg();
         let end = first.saturating_add(size);
 
-        let section = self.sections.get(index)?;
-        let _inside = section.enter();
+        let own = self.sections.get(index)?;
+        let mut sizes = Sizes::default();
+        let _inside = own.section().enter();
         if plan.slot.is_gone() || !self.changes.is_current(plan.seen, first, end) {
             return None;
         }
-        let (mapped, debt) = self.tables.map(plan.gfn, level, leaf, spare).ok()?;
+        let mapped = self.tables.map(plan.gfn, level, leaf, spare, &mut sizes);
+        own.count(&sizes);
+        let (mapped, debt) = mapped.ok()?;
         Some((leaf, mapped.level(), debt))
     }
 

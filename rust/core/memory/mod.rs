@@ -21,11 +21,11 @@ mod fault;
 mod notifier;
 mod prefault;
 mod region;
-mod section;
+pub(crate) mod section;
 mod slots;
 mod sorted;
 
-use crate::{arch::Arch, mmu::SecondLevel};
+use crate::{arch::Arch, mmu::SecondLevel, stats::VmStats};
 use changes::Changes;
 use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::{
@@ -79,7 +79,7 @@ pub struct Memory<A: Arch> {
     space: AddressSpace,
     tables: A::Tables,
     flush: Arc<dyn Flush>,
-    sections: Sections,
+    sections: Arc<Sections>,
     #[pin]
     changes: Changes,
     /// Held while slots change; orders changes among each other.
@@ -93,7 +93,8 @@ pub struct Memory<A: Arch> {
 
 impl<A: Arch> Memory<A> {
     /// No memory, for the current process, whose address space `space` is. `flush`
-    /// is called while this lives; it must not hold the owner of this.
+    /// is called while this lives; it must not hold the owner of this. `stats`
+    /// counts.
     ///
     /// # Errors
     ///
@@ -101,19 +102,22 @@ impl<A: Arch> Memory<A> {
     pub fn create(
         space: AddressSpace,
         flush: Arc<dyn Flush>,
-    ) -> impl PinInit<Registration<Self>, Error> {
+        stats: &VmStats<A>,
+    ) -> Result<impl PinInit<Registration<Self>, Error>> {
         let owner = space.clone();
+        let sections = Arc::new(Sections::new(), GFP_KERNEL_ACCOUNT)?;
+        stats.sections.populate(sections.clone());
         let memory = try_pin_init!(Self {
+            sections,
             space: owner,
             tables: A::Tables::new()?,
             flush,
-            sections: Sections::new(),
             changes <- Changes::new(),
             changing <- new_mutex!(Settings::default(), "kvm_memory"),
             slots <- SrcuCell::new(KBox::new(SlotSet::new(), GFP_KERNEL_ACCOUNT)?),
             generation: AtomicU64::new(0),
         });
-        Registration::new(space, memory)
+        Ok(Registration::new(space, memory))
     }
 
     /// Physical address of the tables' root. Constant.

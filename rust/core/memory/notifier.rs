@@ -3,7 +3,7 @@
 
 use super::Memory;
 use crate::{arch::Arch, mmu::SecondLevel};
-use kvm_paging::addr::Gfn;
+use kvm_paging::{addr::Gfn, map::Sizes};
 use kvm_sys::mmu_notifier::MemoryEvents;
 
 impl<A: Arch> Memory<A> {
@@ -11,7 +11,9 @@ impl<A: Arch> Memory<A> {
     pub(super) fn zap(&self, first: Gfn, end: Gfn, may_sleep: bool) {
         let mut next = Some(first);
         while let Some(at) = next {
-            next = self.tables.zap(at, end, |debt| self.pay(debt));
+            let mut sizes = Sizes::default();
+            next = self.tables.zap(at, end, &mut sizes, |debt| self.pay(debt));
+            self.sections.count_gone(&sizes);
             if may_sleep {
                 kvm_sys::process::cond_resched();
             }

@@ -1,22 +1,60 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The map sections of a VM's vCPUs.
+//! What each vCPU has for mapping: its map section, and its count of mappings.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::{
+    array,
+    sync::atomic::{AtomicI64, AtomicU32, Ordering},
+};
 use kernel::{error::Result, prelude::*, sync::SetOnce};
+use kvm_paging::map::Sizes;
 use kvm_sys::map_section::MapSection;
 
 const CHUNK: usize = 64;
+type Chunk = [Own; CHUNK];
 
-/// One section for each vCPU, by index. Only grows.
-pub(super) struct Sections {
-    chunks: [SetOnce<KVec<MapSection>>; CHUNK],
+/// One vCPU's, on a cache line of its own.
+#[repr(align(64))]
+pub(super) struct Own {
+    section: MapSection,
+    /// Mappings that it made, by size. Only it writes.
+    made: [AtomicI64; 3],
+}
+
+impl Own {
+    const fn new() -> Self {
+        Self { section: MapSection::new(), made: [const { AtomicI64::new(0) }; 3] }
+    }
+
+    #[inline]
+    pub(super) fn section(&self) -> &MapSection {
+        &self.section
+    }
+
+    /// Counts what the vCPU itself made.
+    #[inline]
+    pub(super) fn count(&self, sizes: &Sizes) {
+        for (sum, change) in self.made.iter().zip(sizes.changes) {
+            sum.store(sum.load(Ordering::Relaxed).wrapping_add(change), Ordering::Relaxed);
+        }
+    }
+}
+
+/// What the vCPUs of a VM have, by index. Only grows.
+pub(crate) struct Sections {
+    chunks: [SetOnce<KBox<Chunk>>; CHUNK],
     /// One more than the highest index.
     count: AtomicU32,
+    /// Mappings that went, by size, as negative numbers.
+    gone: [AtomicI64; 3],
 }
 
 impl Sections {
     pub(super) const fn new() -> Self {
-        Self { chunks: [const { SetOnce::new() }; CHUNK], count: AtomicU32::new(0) }
+        Self {
+            chunks: [const { SetOnce::new() }; CHUNK],
+            count: AtomicU32::new(0),
+            gone: [const { AtomicI64::new(0) }; 3],
+        }
     }
 
     /// Makes the section with this index. Not twice at a time for the same chunk.
@@ -27,10 +65,7 @@ impl Sections {
     pub(super) fn add(&self, index: u32) -> Result {
         let chunk = self.chunks.get(index as usize / CHUNK).ok_or(EINVAL)?;
         if chunk.as_ref().is_none() {
-            let mut sections = KVec::with_capacity(CHUNK, GFP_KERNEL_ACCOUNT)?;
-            for _ in 0..CHUNK {
-                sections.push(MapSection::new(), GFP_KERNEL_ACCOUNT)?;
-            }
+            let sections = KBox::new([const { Own::new() }; CHUNK], GFP_KERNEL_ACCOUNT)?;
             chunk.populate(sections);
         }
         // A full barrier, so that a waiter who doesn't count the section yet has
@@ -40,16 +75,38 @@ impl Sections {
     }
 
     #[inline]
-    pub(super) fn get(&self, index: u32) -> Option<&MapSection> {
+    pub(super) fn get(&self, index: u32) -> Option<&Own> {
         self.chunks.get(index as usize / CHUNK)?.as_ref()?.get(index as usize % CHUNK)
+    }
+
+    /// All of them.
+    fn iter(&self) -> impl Iterator<Item = &Own> {
+        (0..self.count.load(Ordering::SeqCst)).filter_map(|index| self.get(index))
     }
 
     /// Waits for the end of those that were entered before.
     pub(super) fn wait(&self) {
-        for index in 0..self.count.load(Ordering::SeqCst) {
-            if let Some(section) = self.get(index) {
-                section.wait();
+        self.iter().for_each(|own| own.section.wait());
+    }
+
+    /// Counts mappings that went.
+    pub(super) fn count_gone(&self, sizes: &Sizes) {
+        for (sum, change) in self.gone.iter().zip(sizes.changes) {
+            if change != 0 {
+                sum.fetch_add(change, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Mappings of 4 KiB, 2 MiB and 1 GiB that there are. Approximate while they
+    /// change.
+    pub(crate) fn mappings(&self) -> [u64; 3] {
+        array::from_fn(|size| {
+            let of = |counts: &[AtomicI64; 3]| {
+                counts.get(size).map_or(0, |count| count.load(Ordering::Relaxed))
+            };
+            let made = self.iter().fold(0_i64, |sum, own| sum.wrapping_add(of(&own.made)));
+            u64::try_from(made.wrapping_add(of(&self.gone))).unwrap_or(0)
+        })
     }
 }

@@ -1,11 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Guests that use their memory as hard as they can while the VMM does what it likes with it.
 
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::thread;
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
 
 use super::super::thread::beside;
 use super::super::vcpu::Vcpu;
 use super::*;
+use crate::memory;
 
 pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-churn-zero-page", zero_page),
@@ -14,6 +22,9 @@ pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-churn-migrate", || none_lost(false)),
     Case::guest("x86/micro-churn-migrate-by-hand", || none_lost(true)),
     Case::guest("x86/micro-churn-odd-log", odd_log),
+    Case::guest("x86/micro-churn-counts", counts),
+    Case::guest("x86/micro-churn-leaks", leaks),
+    Case::guest("x86/micro-churn-killed", killed),
 ];
 
 /// Where the memory in question lies.
@@ -255,4 +266,94 @@ fn odd_log() -> Result<()> {
     log.clear(64, 6, &[0x3f])?;
     check_eq!(log.get()?, [u64::MAX, 0]);
     Ok(())
+}
+
+/// The counters know how much is mapped, and in what sizes.
+fn counts() -> Result<()> {
+    let ram = Ram::new(SIZE)?;
+    advise(&ram, 0, SIZE, libc::MADV_NOHUGEPAGE)?;
+    let vm = vm_with(&ram)?;
+    let directory =
+        format!("/sys/kernel/debug/kvm/{}-{}", std::process::id(), vm.file().as_raw_fd());
+    let count = |size: &str| -> Result<u64> {
+        let path = format!("{directory}/pages_{size}");
+        Ok(fs::read_to_string(&path).with_context(|| path.clone())?.trim().parse()?)
+    };
+    let mut vcpu = checker(&vm, SIZE)?;
+    vcpu.expect_report(0)?;
+    let rest = count("4k")?.checked_sub(PAGES as u64).context("not all pages are counted")?;
+    let large = count("2m")?;
+    advise(&ram, 0, SIZE / 2, libc::MADV_DONTNEED)?;
+    check_eq!(count("4k")?, rest + PAGES as u64 / 2);
+    advise(&ram, 0, SIZE, libc::MADV_HUGEPAGE)?;
+    advise(&ram, 0, SIZE, libc::MADV_DONTNEED)?;
+    check_eq!(count("4k")?, rest);
+    vcpu.expect_report(0)?;
+    check_eq!((count("2m")?, count("4k")?), (large + (SIZE as u64 >> 21), rest), "large pages");
+    logged(&vm, 1, PLACE, &ram)?;
+    vcpu.expect_report(0)?;
+    check_eq!((count("2m")?, count("4k")?), (large, rest + PAGES as u64), "split for the log");
+    vm.add_slot(1, PLACE, &ram)?;
+    vcpu.expect_report(0)?;
+    check_eq!((count("2m")?, count("4k")?), (large + (SIZE as u64 >> 21), rest), "formed again");
+    Ok(())
+}
+
+/// VMs that had their memory mapped in all ways leave nothing behind.
+fn leaks() -> Result<()> {
+    memory::leaves_nothing(60, || {
+        for round in 0..20 {
+            let ram = Ram::new(SIZE)?;
+            let advice = if round % 2 == 0 { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
+            advise(&ram, 0, SIZE, advice)?;
+            let vm = vm_with(&ram)?;
+            let mut vcpu = checker(&vm, SIZE)?;
+            vcpu.expect_report(0)?;
+            logged(&vm, 1, PLACE, &ram)?;
+            vcpu.expect_report(0)?;
+            if round % 3 == 0 {
+                // The memory goes before the VM.
+                drop(ram);
+            }
+        }
+        Ok(())
+    })
+}
+
+/// A process that is killed at any moment takes its VM along, and leaves nothing behind.
+fn killed() -> Result<()> {
+    memory::leaves_nothing(60, || {
+        for round in 0..20 {
+            // SAFETY: the child runs a guest until it is killed, with nothing of the parent's but its
+            // memory; no other thread holds a lock.
+            match unsafe { fork() }? {
+                ForkResult::Child => {
+                    let _ = (|| -> Result<()> {
+                        let ram = Ram::new(SIZE)?;
+                        let vm = vm_with(&ram)?;
+                        let mut vcpu = checker(&vm, SIZE)?;
+                        beside(&mut vcpu, |_| {
+                            loop {
+                                logged(&vm, 1, PLACE, &ram)?;
+                                advise(&ram, 0, SIZE / 2, libc::MADV_DONTNEED)?;
+                                vm.add_slot(1, PLACE, &ram)?;
+                            }
+                        })
+                    })();
+                    // SAFETY: ends the child without running anything of the parent's.
+                    unsafe { libc::_exit(1) }
+                }
+                ForkResult::Parent { child } => {
+                    thread::sleep(Duration::from_millis(20 + round * 7));
+                    kill(child, Signal::SIGKILL)?;
+                    let ended = waitpid(child, None)?;
+                    ensure!(
+                        ended == WaitStatus::Signaled(child, Signal::SIGKILL, false),
+                        "the child ended by itself: {ended:?}"
+                    );
+                }
+            }
+        }
+        Ok(())
+    })
 }
