@@ -23,6 +23,8 @@ capabilities! {
     KVM_CAP_USER_MEMORY = 3;
     /// `KVM_SET_TSS_ADDR`.
     KVM_CAP_SET_TSS_ADDR = 4;
+    /// `KVM_TPR_ACCESS_REPORTING` and `KVM_SET_VAPIC_ADDR`.
+    KVM_CAP_VAPIC = 6;
     /// `KVM_GET_SUPPORTED_CPUID` and `KVM_SET_CPUID2`.
     KVM_CAP_EXT_CPUID = 7;
     /// kvmclock.
@@ -45,8 +47,6 @@ capabilities! {
     KVM_CAP_DESTROY_MEMORY_REGION_WORKS = 21;
     /// `KVM_NMI`.
     KVM_CAP_USER_NMI = 22;
-    /// `KVM_TPR_ACCESS_REPORTING` and `KVM_SET_VAPIC_ADDR`.
-    KVM_CAP_VAPIC = 6;
     /// `KVM_SET_GUEST_DEBUG`.
     KVM_CAP_SET_GUEST_DEBUG = 23;
     /// `KVM_REINJECT_CONTROL`.
@@ -138,6 +138,8 @@ capabilities! {
     /// The dirty log is cleared by an ioctl of its own; a mask of what can be
     /// enabled.
     KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 = 168;
+    /// Guests can know of stolen time.
+    KVM_CAP_STEAL_TIME = 187;
     /// What a debugger can want.
     KVM_CAP_SET_GUEST_DEBUG2 = 195;
     /// `KVM_GET_SREGS2`, `KVM_SET_SREGS2`.

@@ -129,7 +129,18 @@ u64 kvm_helper_physical(const void *address)
 }
 
 #ifdef CONFIG_X86
+#include <linux/sched.h>
 #include <asm/cpufeature.h>
+
+u64 kvm_helper_run_delay(void);
+u64 kvm_helper_run_delay(void)
+{
+#ifdef CONFIG_SCHED_INFO
+	return current->sched_info.run_delay;
+#else
+	return 0;
+#endif
+}
 #include <asm/msr.h>
 
 unsigned int kvm_helper_physical_bits(void);

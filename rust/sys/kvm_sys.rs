@@ -83,7 +83,7 @@ pub mod srcu_cell;
 pub mod syscore;
 pub mod table_page;
 #[cfg(CONFIG_X86_64)]
-mod task;
+pub mod task;
 pub mod timer;
 pub mod user;
 pub mod vmm_memory;

@@ -25,6 +25,17 @@ pub(crate) fn current() -> *mut bindings::task_struct {
     task
 }
 
+/// Nanoseconds that the current task waited for a CPU in all while it could have
+/// run; 0 where the kernel doesn't count them.
+pub fn run_delay() -> u64 {
+    // SAFETY: The helper reads the current task.
+    unsafe { kvm_helper_run_delay() }
+}
+
+extern "C" {
+    fn kvm_helper_run_delay() -> u64;
+}
+
 /// The flags of the current task; others set and clear them at any moment.
 #[inline(always)]
 pub(crate) fn flags() -> usize {

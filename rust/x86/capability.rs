@@ -31,6 +31,7 @@ pub(crate) fn check<V: Vendor>(capability: u32) -> u32 {
         | KVM_CAP_SET_TSS_ADDR
         | KVM_CAP_SREGS2
         | KVM_CAP_SYS_ATTRIBUTES
+        | KVM_CAP_STEAL_TIME
         | KVM_CAP_USER_NMI
         | KVM_CAP_VAPIC
         | KVM_CAP_VCPU_EVENTS

@@ -1,16 +1,87 @@
 // SPDX-License-Identifier: GPL-2.0
 //! KVM's hypercalls (`Documentation/virt/kvm/x86/hypercalls.rst`).
 
-use crate::{control::Control, state::Cx, vendor::Vendor};
-
-/// `-KVM_ENOSYS`: there is no such hypercall.
-const NO_SUCH_CALL: u64 = (-1000_i64) as u64;
-/// `-KVM_EPERM`: user mode may not.
-const NOT_PERMITTED: u64 = (-1_i64) as u64;
+use crate::{apic::send, control::Control, pv, state::Cx, vendor::Vendor};
+use kvm_irqchip::message::{Delivery, DestMode, Message, Trigger};
+use kvm_paging::addr::Gpa;
+use kvm_policy::hypercall::{decode, Call, CallError, CallRegs, CallRules, SendIpi};
+use kvm_sys::x86::tsc::{self as host, Clock};
+use x86_defs::{Efer, SegReg};
 
 /// Carries out the hypercall in RAX; the answer goes there.
 pub(crate) fn call<V: Vendor>(cx: &mut Cx<'_, V>) {
-    let answer = if cx.state.control.cpl() != 0 { NOT_PERMITTED } else { NO_SUCH_CALL };
+    let [rax, rcx, rdx, rbx, _, _, rsi, ..] = cx.state.gprs;
+    let regs = CallRegs { rax, rbx, rcx, rdx, rsi };
+    let control = &cx.state.control;
+    let long = control.segment(SegReg::Cs).l && control.efer().contains(Efer::LMA);
+    let rules = CallRules { features: pv::features(), map_gpa_range: false };
+    cx.vcpu.stats().arch.hypercalls.add(1);
+    let answer = match decode(&regs, long, control.cpl(), &rules) {
+        Ok(call) => carry_out(cx, call).unwrap_or_else(CallError::rax),
+        Err(error) => error.rax(),
+    };
     let [rax, ..] = &mut cx.state.gprs;
-    *rax = answer;
+    *rax = if long { answer } else { answer & 0xffff_ffff };
+}
+
+fn carry_out<V: Vendor>(cx: &mut Cx<'_, V>, call: Call) -> Result<u64, CallError> {
+    match call {
+        Call::PollIrq => Ok(0),
+        Call::Kick { apic_id } => {
+            let wake = to(apic_id, 0, Delivery::RemoteRead);
+            let _ = send::message(&cx.vm, &wake, |_| {});
+            Ok(0)
+        }
+        Call::SendIpi(ipi) => Ok(send_ipi(cx, &ipi)),
+        Call::ClockPairing { gpa } => pair_clocks(cx, gpa),
+        Call::Yield { .. } | Call::MapGpaRange { .. } => Err(CallError::Unknown),
+    }
+}
+
+/// A message to one APIC.
+fn to(apic_id: u32, vector: u8, delivery: Delivery) -> Message {
+    Message {
+        dest: apic_id,
+        vector,
+        delivery,
+        dest_mode: DestMode::Physical,
+        trigger: Trigger::Edge,
+        assert: true,
+        redirect_hint: false,
+    }
+}
+
+/// Sends an interrupt to many; how many took it.
+fn send_ipi<V: Vendor>(cx: &Cx<'_, V>, ipi: &SendIpi) -> u64 {
+    let delivery = Delivery::from_register(ipi.icr);
+    let mut accepted = 0u64;
+    for apic_id in ipi.apic_ids() {
+        let message = to(apic_id, ipi.icr as u8, delivery);
+        let count = send::message(&cx.vm, &message, |_| {});
+        accepted = accepted.saturating_add(count.into());
+    }
+    accepted
+}
+
+/// Tells the time of day and the guest's TSC of one moment.
+fn pair_clocks<V: Vendor>(cx: &Cx<'_, V>, gpa: u64) -> Result<u64, CallError> {
+    const SECOND: i64 = 1_000_000_000;
+    const BYTES: usize = 64;
+    if !cx.vm.arch().clock.is_stable() {
+        return Err(CallError::NotSupported);
+    }
+    let now = host::read(Clock::Realtime).ok_or(CallError::NotSupported)?;
+    let mut record = [0; BYTES];
+    let fields = now
+        .time
+        .div_euclid(SECOND)
+        .to_le_bytes()
+        .into_iter()
+        .chain(now.time.rem_euclid(SECOND).to_le_bytes())
+        .chain(cx.state.tsc.at(now.tsc).to_le_bytes());
+    for (byte, value) in record.iter_mut().zip(fields) {
+        *byte = value;
+    }
+    cx.vm.memory().write(Gpa::new(gpa), &record).map_err(|_| CallError::Fault)?;
+    Ok(0)
 }

@@ -50,8 +50,8 @@ fn empty<V: Vendor>(cx: &mut Cx<'_, V>) {
     if new.contains(Events::STARTUP) {
         events.startup = Some(startup_page);
     }
-    if new.contains(Events::UNHALT) && cx.state.activity == Activity::Halted {
-        cx.state.activity = Activity::Runnable;
+    if new.contains(Events::UNHALT) {
+        cx.state.pv.unhalted = true;
     }
     if new.contains(Events::TIMER) {
         apic::timer::expired(cx);
@@ -96,5 +96,6 @@ pub(crate) fn has_reason_to_run<V: Vendor>(cx: &Cx<'_, V>) -> bool {
         || events.exception.is_some()
         || events.nmis != 0 && !state.control.nmi_blocked()
         || events.smi
+        || state.pv.unhalted
         || interrupts_open(&state.control) && interrupts::is_pending(cx)
 }

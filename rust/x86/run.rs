@@ -13,7 +13,7 @@ use crate::{
     irqchip::ioapic,
     mailbox,
     outcome::Next,
-    pv::clock,
+    pv::{clock, steal},
     request,
     state::{Activity, Cx},
     userspace,
@@ -25,7 +25,7 @@ use kvm_sys::{
     guest_mode,
     irq::{self, IrqOff},
     kick::Woken,
-    preempt::PreemptOff,
+    preempt::{with_hooks, PreemptOff},
     x86::{debugreg, fpu::with_loaded, spec_ctrl},
 };
 use kvm_uapi::run::{offset, reason};
@@ -39,7 +39,10 @@ use kvm_uapi::run::{offset, reason};
 pub(crate) fn run<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<u32> {
     cx.state.extended.begin_run();
     cx.vcpu.stats().arch.fpu_reload.add(1);
-    let result = with_loaded(cx, |cx| &mut cx.state.fpu, run_loop);
+    let (vm, vcpu) = (cx.vm, cx.vcpu);
+    let hooks = steal::Hooks { vm: &vm, vcpu };
+    let result =
+        with_hooks(vm.arch().hooks(), &hooks, || with_loaded(cx, |cx| &mut cx.state.fpu, run_loop));
     userspace::publish(cx)?;
     sync_regs::publish(cx)?;
     result.map(|()| 0)
@@ -119,6 +122,9 @@ fn serve<V: Vendor>(cx: &mut Cx<'_, V>, requests: Taken) -> Result<Next> {
     }
     if requests.has(clock::UPDATE) {
         clock::update(cx);
+    }
+    if requests.has(steal::UPDATE) {
+        steal::update(cx);
     }
     serve_interrupts(cx, requests)
 }
@@ -224,6 +230,7 @@ fn after_exit<V: Vendor>(cx: &mut Cx<'_, V>) {
 fn block<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     let vcpu = cx.vcpu;
     if mailbox::has_reason_to_run(cx) {
+        cx.state.pv.unhalted = false;
         cx.state.activity = Activity::Runnable;
         return Ok(Next::Resume);
     }

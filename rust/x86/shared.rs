@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The part of an x86 vCPU that any thread may reach at any time.
 
+use crate::pv::steal;
 use kernel::{
     prelude::*,
     sync::{
@@ -89,6 +90,7 @@ pub struct Shared {
     #[pin]
     timer: Timer<Mailbox>,
     published: Atomic<u64>,
+    steal: steal::Place,
 }
 
 impl Shared {
@@ -97,6 +99,7 @@ impl Shared {
         try_pin_init!(Self {
             timer <- Timer::new(Mailbox { inbox: Inbox::new(), kick }),
             published: Atomic::new(published.0),
+            steal: steal::Place::new(),
         })
     }
 
@@ -110,6 +113,12 @@ impl Shared {
     #[inline]
     pub(crate) fn timer(&self) -> &Timer<Mailbox> {
         &self.timer
+    }
+
+    /// Where the guest wants to know of stolen time.
+    #[inline]
+    pub(crate) fn steal(&self) -> &steal::Place {
+        &self.steal
     }
 
     /// What the local APIC makes known of itself.

@@ -10,6 +10,7 @@ use kernel::{
         Mutex,
     },
 };
+use kvm_sys::preempt::HooksInUse;
 
 /// The x86 part of a VM.
 ///
@@ -27,6 +28,7 @@ pub struct VmState<V: Vendor> {
     pub(crate) clock: VmClock,
     /// Frequency of the counters of vCPUs to come.
     tsc_khz: Atomic<u32>,
+    hooks: HooksInUse,
     #[pin]
     irqchip: Irqchip<V>,
 }
@@ -39,6 +41,7 @@ impl<V: Vendor> VmState<V> {
             tsc <- new_mutex!(tsc::Sync::default(), "kvm_tsc"),
             clock <- VmClock::new(),
             tsc_khz: Atomic::new(kvm_sys::x86::tsc::khz()),
+            hooks: HooksInUse::new(),
             irqchip <- Irqchip::new(),
         })
     }
@@ -47,6 +50,12 @@ impl<V: Vendor> VmState<V> {
     #[inline]
     pub(crate) fn irqchip(&self) -> &Irqchip<V> {
         &self.irqchip
+    }
+
+    /// That the scheduler tells of vCPUs' threads.
+    #[inline]
+    pub(crate) fn hooks(&self) -> &HooksInUse {
+        &self.hooks
     }
 
     /// Frequency of the counters of vCPUs to come.

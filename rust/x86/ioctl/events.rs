@@ -202,7 +202,10 @@ pub(crate) fn set<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
 /// `KVM_GET_MP_STATE`.
 pub(crate) fn get_activity<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
     mailbox::open(cx);
-    user::write(arg, &MpState { mp_state: cx.state.activity as u32 }).map(|()| 0)
+    let state = &*cx.state;
+    let wakes = state.activity == Activity::Halted && state.pv.unhalted;
+    let activity = if wakes { Activity::Runnable } else { state.activity };
+    user::write(arg, &MpState { mp_state: activity as u32 }).map(|()| 0)
 }
 
 /// `KVM_SET_MP_STATE`.

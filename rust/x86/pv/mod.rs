@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What KVM offers to guests that know of it.
 //!
-//! `clock`: time. MSRs are dispatched here; `Documentation/virt/kvm/x86/msr.rst`.
+//! `clock`: time; `steal`: time that others took. MSRs are dispatched here; `Documentation/virt/kvm/x86/msr.rst`.
 
 pub(crate) mod clock;
+pub(crate) mod steal;
 
 use crate::{apic, state::Cx, vendor::Vendor};
 use kvm_policy::{
@@ -16,6 +17,9 @@ use kvm_policy::{
 #[derive(Default)]
 pub struct Pv {
     pub(crate) clock: clock::VcpuClock,
+    pub(crate) steal: steal::StealTime,
+    /// Another vCPU woke this one: its next HLT ends at once.
+    pub(crate) unhalted: bool,
 }
 
 /// Features whose implementation is finished.
@@ -25,6 +29,10 @@ pub(crate) fn features() -> PvFeatures {
         | PvFeatures::CLOCKSOURCE_STABLE
         | PvFeatures::NOP_IO_DELAY
         | PvFeatures::PV_EOI
+        | PvFeatures::PV_SEND_IPI
+        | PvFeatures::PV_UNHALT
+        | PvFeatures::STEAL_TIME
+        | PvFeatures::PV_TLB_FLUSH
 }
 
 /// Whether the guest can have what the register belongs to.
@@ -34,6 +42,7 @@ fn is_there(which: PvMsr) -> bool {
         | PvMsr::SystemTimeOld
         | PvMsr::WallClock
         | PvMsr::SystemTime
+        | PvMsr::StealTime
         | PvMsr::PvEoi => true,
         _ => false,
     }
@@ -48,6 +57,7 @@ pub(crate) fn read_msr<V: Vendor>(cx: &Cx<'_, V>, which: PvMsr) -> Result<u64, R
     match which {
         PvMsr::WallClockOld | PvMsr::WallClock => Ok(cx.vm.arch().clock.wall_clock()),
         PvMsr::SystemTimeOld | PvMsr::SystemTime => Ok(cx.state.pv.clock.msr()),
+        PvMsr::StealTime => Ok(cx.state.pv.steal.msr()),
         PvMsr::PvEoi => Ok(cx.state.link.pv_eoi.msr()),
         _ => Err(Refusal::Unknown),
     }
@@ -72,6 +82,7 @@ pub(crate) fn write_msr<V: Vendor>(
         PvMsr::WallClockOld | PvMsr::WallClock => clock::write_wall_clock(cx, value),
         PvMsr::SystemTimeOld => clock::write_system_time(cx, value, true, by),
         PvMsr::SystemTime => clock::write_system_time(cx, value, false, by),
+        PvMsr::StealTime => steal::write_msr(cx, value),
         PvMsr::PvEoi => return apic::pv_eoi::set(cx, value).map_err(|_| Refusal::Invalid),
         _ => return Err(Refusal::Unknown),
     }
