@@ -20,6 +20,7 @@ mod ram;
 mod request;
 mod thread;
 mod trap;
+mod userfault;
 mod vcpu;
 mod vm;
 

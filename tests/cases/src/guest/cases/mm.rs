@@ -2,7 +2,7 @@
 //! The VMM's memory changes below a guest, and comes from all sorts of places.
 
 use std::fs::{self, File, OpenOptions};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -11,6 +11,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
 use super::super::thread::beside;
+use super::super::userfault::Userfault;
 use super::super::vcpu::Vcpu;
 use super::super::vm::RAM_SIZE;
 use super::*;
@@ -302,40 +303,13 @@ fn private_file() -> Result<()> {
     vcpu.expect_report(78)
 }
 
-/// `struct uffdio_api`, `uffdio_register` and `uffdio_copy`.
-#[repr(C)]
-struct Api([u64; 3]);
-#[repr(C)]
-struct Register([u64; 4]);
-#[repr(C)]
-struct Copy([u64; 5]);
-
 /// Another thread provides the pages that the guest touches.
 fn userfault() -> Result<()> {
-    const UFFDIO_API: u64 = 0xc018_aa3f;
-    const UFFDIO_REGISTER: u64 = 0xc020_aa00;
-    const UFFDIO_COPY: u64 = 0xc028_aa03;
-    const PAGES: u64 = 64;
-    // SAFETY: the system call takes flags only.
-    let descriptor = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) };
-    if descriptor < 0 {
-        return Err(Skip(format!("userfaultfd: {}", std::io::Error::last_os_error())).into());
-    }
-    // SAFETY: the system call just made it.
-    let fault = File::from(unsafe { OwnedFd::from_raw_fd(descriptor as i32) });
-    let ioctl = |request: u64, argument: *mut libc::c_void| -> Result<(), Errno> {
-        use std::os::fd::AsRawFd;
-        // SAFETY: each caller passes a structure of the size that the request's number holds.
-        let answer = unsafe { libc::ioctl(fault.as_raw_fd(), request, argument) };
-        Errno::result(answer).map(|_| ())
-    };
+    const PAGES: u32 = 64;
     let vm = Vm::new()?;
     let ram = Ram::new(SIZE)?;
     vm.add_slot(1, PLACE, &ram)?;
-    let mut api = Api([0xaa, 0, 0]);
-    ioctl(UFFDIO_API, (&raw mut api).cast()).context("UFFDIO_API")?;
-    let mut range = Register([ram.address(), SIZE as u64, 1, 0]);
-    ioctl(UFFDIO_REGISTER, (&raw mut range).cast()).context("UFFDIO_REGISTER")?;
+    let fault = Userfault::new(&ram)?;
     let mut vcpu = vm.long(guest!(64;
         "mov ebx, {place}", "2:", "mov eax, [rbx]", "out 0xe8, eax", "add ebx, 4096", "jmp 2b";
         place = PLACE
@@ -343,19 +317,12 @@ fn userfault() -> Result<()> {
     std::thread::scope(|scope| -> Result<()> {
         let provider = scope.spawn(|| -> Result<()> {
             for _ in 0..PAGES {
-                // `struct uffd_msg`: the address is the third word.
-                let mut message = [0u8; 32];
-                nix::unistd::read(fault.as_fd(), &mut message)?;
-                let address = u64::from_le_bytes(message[16..24].try_into()?) & !0xfff;
-                let mut page = vec![0u8; 4096];
-                let number = ((address - ram.address()) / 4096) as u32;
-                page[..4].copy_from_slice(&(number + 1000).to_le_bytes());
-                let mut copy = Copy([address, page.as_ptr() as u64, 4096, 0, 0]);
-                ioctl(UFFDIO_COPY, (&raw mut copy).cast()).context("UFFDIO_COPY")?;
+                let offset = fault.wait()?;
+                fault.provide(offset, 1000 + (offset / 4096) as u32)?;
             }
             Ok(())
         });
-        for page in 0..PAGES as u32 {
+        for page in 0..PAGES {
             vcpu.expect_report(1000 + page)?;
         }
         match provider.join() {

@@ -16,6 +16,7 @@ mod mm;
 mod mmio;
 mod modes;
 mod msr;
+mod pv;
 mod run;
 mod state;
 
@@ -47,6 +48,7 @@ pub(super) const ALL: &[&[Case]] = &[
     lapic::CASES,
     irqchip::CASES,
     event::CASES,
+    pv::CASES,
     dirty::CASES,
     mm::CASES,
     churn::CASES,
