@@ -92,9 +92,11 @@ impl Events {
         }
     }
 
-    /// Adds an NMI; with two waiting, further ones are lost as on hardware.
-    pub fn add_nmi(&mut self) {
-        self.nmis = self.nmis.saturating_add(1).min(2);
+    /// Adds an NMI. While the guest handles one (`blocked`) a second waits, and further ones are lost
+    /// as on hardware; otherwise one more waits, which could have been taken meanwhile.
+    pub fn add_nmi(&mut self, blocked: bool) {
+        let most = if blocked { 1 } else { 2 };
+        self.nmis = self.nmis.saturating_add(1).min(most);
         self.check = true;
     }
 }

@@ -37,7 +37,7 @@ fn empty<V: Vendor>(cx: &mut Cx<'_, V>) {
     let events = &mut cx.state.events;
     events.check = true;
     if new.contains(Events::NMI) {
-        events.add_nmi();
+        events.add_nmi(cx.state.control.nmi_blocked());
     }
     if new.contains(Events::SMI) {
         events.smi = true;

@@ -2,7 +2,10 @@
 //! The ioctls of an x86 vCPU: which function answers which request.
 
 use super::{debugregs, events, fpu, guest_debug, lapic, mce, msrs, regs, sregs, translate, xcrs};
-use crate::{apic::vapic, cpuid, irqchip::Mode, pv::clock, run, state::Cx, tsc, vendor::Vendor};
+use crate::{
+    apic::vapic, control::Control, cpuid, irqchip::Mode, pv::clock, run, state::Cx, tsc,
+    vendor::Vendor,
+};
 use kernel::prelude::*;
 use kvm_uapi::ioctl::{
     x86::{
@@ -61,7 +64,7 @@ pub(crate) fn ioctl<V: Vendor>(cx: &mut Cx<'_, V>, request: u32, arg: usize) -> 
         KVM_SET_VAPIC_ADDR => vapic::set_address(cx, arg),
         KVM_INTERRUPT => interrupt(cx, arg),
         KVM_NMI => {
-            cx.state.events.add_nmi();
+            cx.state.events.add_nmi(cx.state.control.nmi_blocked());
             Ok(0)
         }
         _ => cx.vm.memory().vcpu_ioctl(&mut cx.state.memory, request, arg).unwrap_or(Err(EINVAL)),
