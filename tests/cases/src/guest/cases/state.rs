@@ -19,7 +19,7 @@ pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-state-mp-state", mp_state),
     Case::guest("x86/micro-state-lapic", lapic),
     Case::guest("x86/micro-state-cpuid", cpuid),
-    Case::guest("x86/micro-state-translate", translate).pending("no KVM_TRANSLATE"),
+    Case::guest("x86/micro-state-translate", translate),
 ];
 
 /// GET_REGS gives what SET_REGS took.
