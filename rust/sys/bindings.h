@@ -19,6 +19,11 @@
 #define __KVM_HAVE_XSAVE
 #endif
 #include <linux/kvm.h>
+#ifdef CONFIG_S390
+/* These two come together with structures that only x86 has. */
+#define KVM_CAP_REINJECT_CONTROL 24
+#define KVM_CAP_PIT2 33
+#endif
 #include <linux/miscdevice.h>
 #include <linux/mmu_notifier.h>
 #include <linux/rcuwait.h>

@@ -37,15 +37,15 @@ pub(crate) fn features() -> PvFeatures {
 
 /// Whether the guest can have what the register belongs to.
 fn is_there(which: PvMsr) -> bool {
-    match which {
+    matches!(
+        which,
         PvMsr::WallClockOld
-        | PvMsr::SystemTimeOld
-        | PvMsr::WallClock
-        | PvMsr::SystemTime
-        | PvMsr::StealTime
-        | PvMsr::PvEoi => true,
-        _ => false,
-    }
+            | PvMsr::SystemTimeOld
+            | PvMsr::WallClock
+            | PvMsr::SystemTime
+            | PvMsr::StealTime
+            | PvMsr::PvEoi
+    )
 }
 
 /// Reads a register.
