@@ -8,6 +8,7 @@
 use crate::{
     arch::Arch,
     stats::{Shown, VcpuStats, VmStats},
+    uevent::Announced,
 };
 use kernel::{current, error::Result, prelude::*, str::CString, sync::Arc};
 use kvm_event::stats::{padded, Cell, Descriptor};
@@ -126,6 +127,8 @@ impl<A: Arch> Drop for Top<A> {
 
 /// A VM among all, with its directory.
 pub struct Listed<A: Arch> {
+    // Goes first: who hears of the end may look at the counters yet.
+    _announced: Announced,
     stats: Arc<dyn Numbers>,
     _files: Option<Files<VmStats<A>, A::Module>>,
 }
@@ -145,9 +148,10 @@ impl<A: Arch> Listed<A> {
             Err(EEXIST) => None,
             Err(error) => return Err(error),
         };
+        let announced = Announced::new(files.is_some().then_some(&*name))?;
         let stats: Arc<dyn Numbers> = stats.clone();
         ALL.with(|all| all.vms.push(stats.clone(), GFP_KERNEL_ACCOUNT))?;
-        Ok(Self { stats, _files: files })
+        Ok(Self { _announced: announced, stats, _files: files })
     }
 }
 

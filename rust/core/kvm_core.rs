@@ -16,7 +16,7 @@
 //!   [`memory`]: the memory of a VM, [`mmu`]: the tables that map it.
 //! - [`wiring`]: how devices, interrupts and counters are connected: [`io_bus`]
 //!   (`ioeventfd`, [`coalesced`]), [`irq_route`] (`irqfd`), [`device`], [`stats`],
-//!   [`debugfs`].
+//!   [`debugfs`], [`uevent`].
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -37,6 +37,7 @@ pub mod provider;
 pub mod request;
 pub mod stats;
 pub mod system;
+pub mod uevent;
 pub mod vcpu;
 pub mod vm;
 pub mod wiring;

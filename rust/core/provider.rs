@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A loaded vendor module: hardware on, /dev/kvm there.
 
-use crate::{arch::Arch, debugfs, hardware::Hardware, system::SystemDevice};
+use crate::{arch::Arch, debugfs, hardware::Hardware, system::SystemDevice, uevent};
 use kernel::prelude::*;
 use kvm_sys::{chardev, rcu_cell};
 
@@ -11,6 +11,7 @@ use kvm_sys::{chardev, rcu_cell};
 /// it. Open files keep the module, and with it this, alive.
 #[pin_data]
 pub struct Provider<A: Arch> {
+    _announcer: uevent::Announcer,
     #[pin]
     device: chardev::Registration<SystemDevice<A>>,
     _debug: debugfs::Top<A>,
@@ -32,6 +33,7 @@ impl<A: Arch> Provider<A> {
             hardware <- Hardware::enable(),
             _debug: debugfs::Top::new()?,
             device <- chardev::Registration::new(),
+            _announcer: uevent::Announcer::new(device.node()),
             _drops: rcu_cell::DropsDone,
         })
     }

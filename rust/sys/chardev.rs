@@ -9,10 +9,12 @@
 use core::marker::PhantomData;
 use kernel::{
     bindings,
+    device::Device,
     error::{to_result, Result},
     ffi::{c_int, c_long, c_uint, c_ulong},
     module::{this_module, ModuleMetadata},
     prelude::*,
+    sync::aref::ARef,
     types::Opaque,
 };
 
@@ -75,6 +77,42 @@ impl<T: CharDevice> Registration<T> {
             }),
             _device: PhantomData,
         })
+    }
+
+    /// What userspace knows the device by.
+    pub fn node(&self) -> Node {
+        // SAFETY: By the type invariant the device is registered, and then the
+        // driver core's device is there.
+        Node(unsafe { Device::get_device((*self.misc.get()).this_device) })
+    }
+}
+
+/// A device as udev sees it, even when it is registered no more.
+#[derive(Clone)]
+pub struct Node(ARef<Device>);
+
+/// Most variables of a [`Node::changed`].
+const VARIABLES: usize = 7;
+
+impl Node {
+    /// Tells userspace that the device changed (`KOBJ_CHANGE`), with up to seven
+    /// variables `NAME=value`. Sleeps. Nobody may be listening.
+    pub fn changed<'a>(&self, variables: impl IntoIterator<Item = &'a CStr>) {
+        let mut list = [core::ptr::null_mut(); VARIABLES + 1];
+        for (place, variable) in list.iter_mut().take(VARIABLES).zip(variables) {
+            *place = variable.as_char_ptr().cast_mut();
+        }
+        // `Device` is the C structure.
+        let device = core::ptr::from_ref::<Device>(&self.0).cast_mut().cast::<bindings::device>();
+        // SAFETY: The device is referenced; the list ends with a null pointer, and
+        // nothing in it is written to or kept.
+        unsafe {
+            bindings::kobject_uevent_env(
+                &raw mut (*device).kobj,
+                bindings::kobject_action_KOBJ_CHANGE,
+                list.as_mut_ptr(),
+            )
+        };
     }
 }
 

@@ -37,6 +37,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::loaded("events/stats", ALL, stats),
     Case::loaded("events/stats-outlive", ALL, stats_outlive),
     Case::loaded("events/debugfs", ALL, debugfs),
+    Case::loaded("events/uevent", ALL, uevent),
     Case::loaded("events/closing-order", ALL, closing_order),
 ];
 
@@ -523,6 +524,71 @@ fn debugfs() -> Result<()> {
     }
     drop(open);
     ensure!(!Path::new(&own).exists(), "{own} outlives its VM");
+    Ok(())
+}
+
+/// What udev hears: messages that begin like this.
+fn hear(socket: &OwnedFd, start: &str) -> Result<Vec<String>> {
+    let mut message = [0u8; 8192];
+    loop {
+        // SAFETY: the buffer is as long as it says.
+        let count = unsafe {
+            libc::recv(socket.as_raw_fd(), message.as_mut_ptr().cast(), message.len(), 0)
+        };
+        let count = usize::try_from(count).map_err(|_| Errno::last()).context("no message")?;
+        let words = message[..count].split(|byte| *byte == 0);
+        let words: Vec<_> = words.map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+        if words.first().is_some_and(|first| first == start) {
+            return Ok(words);
+        }
+    }
+}
+
+/// A VM's begin and end are announced.
+fn uevent() -> Result<()> {
+    // SAFETY: makes a descriptor and touches nothing.
+    let socket = Errno::result(unsafe {
+        libc::socket(libc::AF_NETLINK, libc::SOCK_DGRAM, libc::NETLINK_KOBJECT_UEVENT)
+    });
+    let Ok(socket) = socket else {
+        return Err(Skip("the machine has no uevents".into()).into());
+    };
+    // SAFETY: the call just made this descriptor, and nobody else knows it.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    // SAFETY: zeroes are valid for a structure of numbers.
+    let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+    address.nl_family = libc::AF_NETLINK as u16;
+    address.nl_groups = 1;
+    let limit = libc::timeval { tv_sec: 5, tv_usec: 0 };
+    // SAFETY: both structures are as long as the calls are told.
+    Errno::result(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVTIMEO,
+            (&raw const limit).cast(),
+            size_of_val(&limit) as u32,
+        );
+        libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size_of_val(&address) as u32)
+    })
+    .context("listening to uevents")?;
+    let (_kvm, vm) = new_vm()?;
+    let fd = vm.as_raw_fd();
+    let begin = hear(&socket, "change@/devices/virtual/misc/kvm").context("the begin")?;
+    drop(vm);
+    let end = hear(&socket, "change@/devices/virtual/misc/kvm").context("the end")?;
+    let pid = std::process::id();
+    for (words, event, count) in [(&begin, "create", 1), (&end, "destroy", 0)] {
+        for expected in [
+            format!("EVENT={event}"),
+            format!("COUNT={count}"),
+            format!("PID={pid}"),
+            format!("STATS_PATH=/kvm/{pid}-{fd}"),
+        ] {
+            ensure!(words.contains(&expected), "no {expected} in {words:?}");
+        }
+        ensure!(words.iter().any(|word| word.starts_with("CREATED=")), "{words:?}");
+    }
     Ok(())
 }
 
