@@ -144,8 +144,7 @@ fn serve_interrupts<V: Vendor>(cx: &mut Cx<'_, V>, requests: Taken) -> Result<Ne
     if let Some(board) = irqchip.board().filter(|_| requests.has(request::IOAPIC_RETRY)) {
         ioapic::retry(&cx.vm, board);
     }
-    let result =
-        if requests.has(request::EOI_EXIT) { apic::eoi_exit(cx) } else { Ok(Next::Resume) };
+    let result = exits(cx, requests);
     if requests.has(request::APIC_MAP) && apic::map::rebuild(&cx.vm).is_err() {
         cx.vcpu.requests.set(request::APIC_MAP);
         if matches!(result, Ok(Next::Resume)) {
