@@ -5,7 +5,9 @@ use std::fmt;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{capability, module};
+#[cfg(target_arch = "x86_64")]
+use crate::capability;
+use crate::module;
 
 /// One test case.
 pub(crate) struct Case {
@@ -191,6 +193,12 @@ impl Case {
     #[cfg(target_arch = "x86_64")]
     fn obstacle(&self) -> Result<Option<String>> {
         if self.vmm.is_some() { capability::vmm_obstacle() } else { Ok(None) }
+    }
+
+    /// There are no VMMs for this architecture.
+    #[cfg(not(target_arch = "x86_64"))]
+    fn obstacle(&self) -> Result<Option<String>> {
+        Ok(self.vmm.as_ref().map(|_| "no VMM for this architecture".into()))
     }
 
     /// Cases of equal groups, machines and boots may share a boot: those before the first `/` of the
