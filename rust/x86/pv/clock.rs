@@ -240,6 +240,10 @@ pub(crate) fn write_system_time<V: Vendor>(cx: &mut Cx<'_, V>, value: u64, old: 
 
 /// `KVM_KVMCLOCK_CTRL`: the guest is to know that it was stopped.
 ///
+/// The record is written at once: a guest's vDSO reads that of vCPU 0 on all
+/// vCPUs, and one that goes on first must not see the time that it stood still
+/// as passed.
+///
 /// # Errors
 ///
 /// `EINVAL` if it has no clock.
@@ -248,7 +252,7 @@ pub(crate) fn tell_stopped<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<u32> {
         return Err(EINVAL);
     }
     cx.state.pv.clock.was_stopped = true;
-    cx.vcpu.requests.set(UPDATE);
+    update(cx);
     Ok(0)
 }
 

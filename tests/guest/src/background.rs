@@ -116,8 +116,9 @@ fn watch(stop: &AtomicBool) -> Result<Duration> {
         thread::sleep(TICK);
         let now = clock().context("reading the clock")?;
         let at = start.elapsed();
-        let step =
-            now.checked_sub(before).with_context(|| format!("time went back after {at:?}"))?;
+        let step = now
+            .checked_sub(before)
+            .with_context(|| format!("after {at:?} time went back by {:?}", before - now))?;
         longest = longest.max(step);
         before = now;
     }
