@@ -158,6 +158,8 @@ capabilities! {
     KVM_CAP_USER_MEMORY2 = 231;
     /// Exits say which memory is missing.
     KVM_CAP_MEMORY_FAULT_INFO = 232;
+    /// Length of a cycle of the bus that local APICs' timers count, in ns.
+    KVM_CAP_X86_APIC_BUS_CYCLES_NS = 237;
     /// Guest memory can be mapped in advance.
     KVM_CAP_PRE_FAULT_MEMORY = 236;
 }

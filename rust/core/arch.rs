@@ -74,6 +74,12 @@ pub trait Arch: Sized + 'static {
         0
     }
 
+    /// Value of a capability on a VM that has its own; `None` if it is the same
+    /// for all.
+    fn check_vm_extension(_vm: &Vm<Self>, _capability: u32) -> Option<u32> {
+        None
+    }
+
     /// The architecture's part of a new VM of a type that it has.
     fn new_vm(kind: usize) -> impl PinInit<Self::Vm, Error>;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What `KVM_CHECK_EXTENSION` answers, on /dev/kvm and on a VM.
 
-use crate::{arch::Arch, mmu::SecondLevel, wiring};
+use crate::{arch::Arch, mmu::SecondLevel, vm::Vm, wiring};
 use kvm_event::routes::MAX_ROUTES;
 use kvm_paging::slot::MAX_SLOTS;
 use kvm_sys::cpu_set;
@@ -16,6 +16,12 @@ use kvm_uapi::{
     },
     memory::{DIRTY_LOG_INITIALLY_SET, DIRTY_LOG_MANUAL_PROTECT},
 };
+
+/// Value of a capability of a VM, which may differ from that of others.
+pub(crate) fn check_vm<A: Arch>(vm: &Vm<A>, capability: usize) -> u32 {
+    let own = u32::try_from(capability).ok().and_then(|number| A::check_vm_extension(vm, number));
+    own.unwrap_or_else(|| check::<A>(capability))
+}
 
 /// Value of a capability: 0 if it isn't there, 1 or something that the capability
 /// defines if it is. Any number may be asked for.

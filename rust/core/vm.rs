@@ -197,7 +197,7 @@ impl<A: Arch> AnonFile for Vm<A> {
     fn ioctl(this: ArcBorrow<'_, Self>, request: u32, arg: usize) -> Result<u32> {
         this.check_caller()?;
         match request {
-            KVM_CHECK_EXTENSION => Ok(capability::check::<A>(arg)),
+            KVM_CHECK_EXTENSION => Ok(capability::check_vm(&this, arg)),
             KVM_CREATE_VCPU => Self::create_vcpu(this, arg),
             KVM_ENABLE_CAP => Self::enable_cap(this, arg),
             _ => match this.memory.ioctl(request, arg) {

@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Capabilities that x86 VMs have.
 
-use crate::{debug::want, host, ioctl::sync_regs, irqchip, pv, settings::QUIRKS, vendor::Vendor};
+use crate::{
+    debug::want,
+    host,
+    ioctl::sync_regs,
+    irqchip, pv,
+    settings::QUIRKS,
+    vendor::{Vendor, X86},
+};
+use kvm_core::vm::Vm;
 use kvm_policy::mce::MAX_BANKS;
 use kvm_sys::x86::{fpu::XSAVE_BASE_SIZE, xcr};
 use kvm_uapi::cap::*;
@@ -57,6 +65,7 @@ pub(crate) fn check<V: Vendor>(capability: u32) -> u32 {
         | KVM_CAP_IOAPIC_POLARITY_IGNORED
         | KVM_CAP_SPLIT_IRQCHIP => 1,
         KVM_CAP_X2APIC_API => irqchip::x2apic_api::ALL as u32,
+        KVM_CAP_X86_APIC_BUS_CYCLES_NS => irqchip::BUS_CYCLE_NS,
         _ => 0,
     }
 }
@@ -65,4 +74,14 @@ pub(crate) fn check<V: Vendor>(capability: u32) -> u32 {
 fn xsave_size() -> u32 {
     let size = |host: &host::Host| host.supported.xstate().standard_size(xcr::permitted_xcr0());
     host::get().map_or(0, size).max(XSAVE_BASE_SIZE as u32)
+}
+
+/// Value of a capability on a VM, where it isn't the same for all.
+pub(crate) fn check_vm<V: Vendor>(vm: &Vm<X86<V>>, capability: u32) -> Option<u32> {
+    let irqchip = vm.arch().irqchip();
+    match capability {
+        KVM_CAP_X2APIC_API => Some(irqchip.x2apic_flags() as u32),
+        KVM_CAP_X86_APIC_BUS_CYCLES_NS => Some(irqchip.timer_config().bus_cycle_ns),
+        _ => None,
+    }
 }

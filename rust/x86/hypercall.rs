@@ -53,14 +53,10 @@ fn to(apic_id: u32, vector: u8, delivery: Delivery) -> Message {
 
 /// Sends an interrupt to many; how many took it.
 fn send_ipi<V: Vendor>(cx: &Cx<'_, V>, ipi: &SendIpi) -> u64 {
-    let delivery = Delivery::from_register(ipi.icr);
-    let mut accepted = 0u64;
-    for apic_id in ipi.apic_ids() {
-        let message = to(apic_id, ipi.icr as u8, delivery);
-        let count = send::message(&cx.vm, &message, |_| {});
-        accepted = accepted.saturating_add(count.into());
-    }
-    accepted
+    let message = to(0, ipi.icr as u8, Delivery::from_register(ipi.icr));
+    ipi.words().fold(0u64, |count, (first, ids)| {
+        count.saturating_add(send::to_ids(&cx.vm, &message, ids, first).into())
+    })
 }
 
 /// Tells the time of day and the guest's TSC of one moment.

@@ -49,10 +49,17 @@ fn has_pic<V: Vendor>(cx: &Cx<'_, V>) -> bool {
     cx.vm.arch().irqchip().mode() == Mode::Kernel
 }
 
-/// Whether userspace, which has the 8259, wants to know when the guest can take an
-/// interrupt.
-pub(crate) fn window_requested<V: Vendor>(cx: &Cx<'_, V>) -> bool {
+/// Whether userspace has the 8259 and the vCPU takes its next interrupt.
+fn accepts_external<V: Vendor>(cx: &Cx<'_, V>) -> bool {
     !has_pic(cx)
+        && cx.state.events.user_interrupt.is_none()
+        && cx.state.apic.as_ref().is_none_or(|apic| apic.accepts_pic())
+}
+
+/// Whether userspace wants to know when the guest can take an interrupt of its
+/// 8259.
+pub(crate) fn window_requested<V: Vendor>(cx: &Cx<'_, V>) -> bool {
+    accepts_external(cx)
         && cx
             .vcpu
             .page(0)
@@ -63,9 +70,8 @@ pub(crate) fn window_requested<V: Vendor>(cx: &Cx<'_, V>) -> bool {
 pub(crate) fn ready_for_injection<V: Vendor>(cx: &Cx<'_, V>) -> bool {
     let events = &cx.state.events;
     has_pic(cx)
-        || events.injected.is_none()
+        || accepts_external(cx)
+            && events.injected.is_none()
             && events.exception.is_none()
-            && events.user_interrupt.is_none()
-            && cx.state.apic.as_ref().is_none_or(|apic| apic.accepts_pic())
             && interrupts_open(&cx.state.control)
 }

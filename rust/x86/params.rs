@@ -2,6 +2,15 @@
 //! Parameters of kvm.ko that only x86 has.
 
 kvm_sys::module_params! {
+    /// Whether a message of lowest priority goes to the same vCPU as long as the
+    /// candidates are the same; otherwise the candidates take turns.
+    pub(crate) static VECTOR_HASHING: Param<bool> = true, "vector_hashing", 0o444,
+        "lowest-priority interrupts are spread by their vector";
+
+    /// Shortest period of a guest's timers, in microseconds.
+    pub(crate) static MIN_TIMER_PERIOD_US: Param<u32> = 200, "min_timer_period_us", 0o644,
+        "shortest period of guests' timers, in us";
+
     /// Reads of MSRs that aren't there give zero and writes are ignored, instead of
     /// #GP for the guest and a refusal for userspace.
     pub(crate) static IGNORE_MSRS: Param<bool> = false, "ignore_msrs", 0o644,

@@ -5,7 +5,7 @@ use crate::pv::steal;
 use kernel::{
     prelude::*,
     sync::{
-        atomic::{Acquire, Atomic, Release},
+        atomic::{Acquire, Atomic, Relaxed, Release},
         Arc,
     },
 };
@@ -90,6 +90,8 @@ pub struct Shared {
     #[pin]
     timer: Timer<Mailbox>,
     published: Atomic<u64>,
+    /// Messages that it got because it had got the fewest (without vector hashing).
+    arbitrations: Atomic<u32>,
     steal: steal::Place,
 }
 
@@ -99,6 +101,7 @@ impl Shared {
         try_pin_init!(Self {
             timer <- Timer::new(Mailbox { inbox: Inbox::new(), kick }),
             published: Atomic::new(published.0),
+            arbitrations: Atomic::new(0),
             steal: steal::Place::new(),
         })
     }
@@ -129,6 +132,16 @@ impl Shared {
     /// Whether the local APIC says so of itself: a flag of [`Published`].
     pub(crate) fn has(&self, flag: u64) -> bool {
         self.published.load(Acquire) & flag != 0
+    }
+
+    /// Messages that it got because it had got the fewest.
+    pub(crate) fn arbitrations_won(&self) -> u32 {
+        self.arbitrations.load(Relaxed)
+    }
+
+    /// It gets another one.
+    pub(crate) fn win_arbitration(&self) {
+        self.arbitrations.add(1, Relaxed);
     }
 
     /// Makes known what `new` says, for the vCPU's thread; whether the identity is

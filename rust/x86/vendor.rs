@@ -114,6 +114,10 @@ impl<V: Vendor> Arch for X86<V> {
         capability::check::<V>(capability)
     }
 
+    fn check_vm_extension(vm: &Vm<Self>, capability: u32) -> Option<u32> {
+        capability::check_vm(vm, capability)
+    }
+
     fn new_vm(_kind: usize) -> impl PinInit<VmState<V>, Error> {
         VmState::new()
     }

@@ -46,6 +46,8 @@ pub struct Link {
     eoi_exit: Option<u8>,
     /// The highest vector whose EOI is only waited for because of earlier routes.
     stale_eoi: Option<u8>,
+    /// Page of a start-up message that userspace says came.
+    pub(crate) startup_page: u8,
     /// Ends of interrupts without an exit.
     pub(crate) pv_eoi: pv_eoi::Word,
     /// Task priorities without an exit.

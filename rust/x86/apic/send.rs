@@ -5,6 +5,7 @@
 
 use super::{index, map::Map};
 use crate::{
+    params,
     state::Cx,
     vendor::{Vendor, X86},
 };
@@ -12,7 +13,7 @@ use kernel::sync::Arc;
 use kvm_core::{vcpu::Vcpu, vm::Vm};
 use kvm_irqchip::{
     lapic::Posted,
-    map::Route,
+    map::{Route, Targets},
     message::{Ipi, Message},
     VcpuIndex,
 };
@@ -24,6 +25,25 @@ fn post<V: Vendor>(vm: &Vm<X86<V>>, map: &Map, to: VcpuIndex, message: &Message)
         return false;
     };
     vcpu.shared().mailbox().post(identity.accept(message)) != Posted::Dropped
+}
+
+/// The candidate that wins arbitration.
+fn arbitrate<V: Vendor>(
+    vm: &Vm<X86<V>>,
+    map: &Map,
+    candidates: Targets<'_>,
+    vector: u8,
+) -> Option<VcpuIndex> {
+    if params::VECTOR_HASHING.get() {
+        return map.pick_by_hash(candidates, vector);
+    }
+    let shared = |vcpu: VcpuIndex| vm.vcpus().get(vcpu.0.into()).map(|vcpu| vcpu.shared());
+    let won = |vcpu| shared(vcpu).map_or(u32::MAX, |shared| shared.arbitrations_won());
+    let winner = map.pick_by_priority(candidates, won);
+    if let Some(shared) = winner.and_then(shared) {
+        shared.win_arbitration();
+    }
+    winner
 }
 
 /// Leaves a message with whom a route names; how many accepted it, each of which is
@@ -48,7 +68,7 @@ fn along<V: Vendor>(
         Route::One(Some(vcpu)) => to(vcpu),
         Route::All(targets) => targets.for_each(to),
         Route::OneOf(targets) => {
-            if let Some(vcpu) = map.pick_by_hash(targets, message.vector) {
+            if let Some(vcpu) = arbitrate(vm, map, targets, message.vector) {
                 to(vcpu);
             }
         }
@@ -65,6 +85,24 @@ pub(crate) fn message<V: Vendor>(
 ) -> u32 {
     let Some(map) = vm.arch().irqchip().map.read() else { return 0 };
     along(vm, &map, map.route(message), message, accepted)
+}
+
+/// Sends a message to the APICs with these IDs: bit `i` of `ids` is ID `first + i`.
+/// How many vCPUs accepted it.
+pub(crate) fn to_ids<V: Vendor>(vm: &Vm<X86<V>>, message: &Message, ids: u64, first: u32) -> u32 {
+    let Some(map) = vm.arch().irqchip().map.read() else { return 0 };
+    let Some(targets) = map.hypercall_targets(ids, first) else {
+        // Some IDs are shared: one destination after the other.
+        let bits = (0..64u32).filter(|bit| ids & 1u64.wrapping_shl(*bit) != 0);
+        return bits.fold(0, |count, bit| {
+            let message = Message { dest: first.wrapping_add(bit), ..*message };
+            let more = along(vm, &map, map.route(&message), &message, |_| {});
+            count.saturating_add(more)
+        });
+    };
+    targets
+        .filter(|vcpu| post(vm, &map, *vcpu, message))
+        .fold(0, |count, _| count.saturating_add(1))
 }
 
 /// Sends a vCPU's interprocessor interrupt.

@@ -12,7 +12,7 @@ use kvm_uapi::{
     cap::{
         KVM_CAP_DISABLE_QUIRKS, KVM_CAP_DISABLE_QUIRKS2, KVM_CAP_EXCEPTION_PAYLOAD,
         KVM_CAP_MSR_PLATFORM_INFO, KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X2APIC_API,
-        KVM_CAP_X86_TRIPLE_FAULT_EVENT,
+        KVM_CAP_X86_APIC_BUS_CYCLES_NS, KVM_CAP_X86_TRIPLE_FAULT_EVENT,
     },
     vcpu::EnableCap,
 };
@@ -31,6 +31,7 @@ pub(crate) fn enable<V: Vendor>(vm: &Vm<X86<V>>, wanted: &EnableCap) -> Result<u
         KVM_CAP_MSR_PLATFORM_INFO => settings.set_platform_info(arg != 0),
         KVM_CAP_EXCEPTION_PAYLOAD => settings.set_exception_payload(arg != 0),
         KVM_CAP_SPLIT_IRQCHIP => irqchip::split(vm, arg)?,
+        KVM_CAP_X86_APIC_BUS_CYCLES_NS => irqchip::set_bus_cycle(vm, arg)?,
         KVM_CAP_X2APIC_API => irqchip::set_x2apic_api(vm, arg)?,
         KVM_CAP_X86_TRIPLE_FAULT_EVENT => settings.set_triple_fault_event(arg != 0),
         _ => return Err(EINVAL),

@@ -153,6 +153,9 @@ pub(crate) fn restore<V: Vendor>(cx: &mut Cx<'_, V>, new: &VcpuEvents) -> Result
         state.events.nmis = new.nmi.pending.min(2);
     }
     state.control.set_nmi_blocked(new.nmi.masked != 0);
+    if has(flag::SIPI_VECTOR) {
+        state.link.startup_page = new.sipi_vector as u8;
+    }
     if has(flag::TRIPLE_FAULT) {
         state.events.triple_fault = new.triple_fault.pending != 0;
     }
@@ -221,6 +224,11 @@ pub(crate) fn set_activity<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<
         return Err(EINVAL);
     }
     cx.state.activity = activity;
+    if activity == Activity::SipiReceived {
+        // What a vCPU is in that waits for the message that it has got.
+        cx.state.activity = Activity::InitReceived;
+        cx.state.events.startup.get_or_insert(cx.state.link.startup_page);
+    }
     cx.state.events.check = true;
     Ok(0)
 }

@@ -29,7 +29,7 @@ pub(crate) use board::Board;
 
 use crate::{
     apic::map::Map,
-    request,
+    params, request,
     vendor::{Vendor, X86},
     wiring::Device,
 };
@@ -77,6 +77,15 @@ pub(crate) mod x2apic_api {
     pub(crate) const ALL: u64 = 0xf;
 }
 
+/// Length of a bus cycle that the local APICs' timers count, in ns, unless userspace
+/// wants another.
+pub(crate) const BUS_CYCLE_NS: u32 = 1;
+
+/// Shortest period of a guest's timers, in ns.
+fn min_period_ns() -> u64 {
+    u64::from(params::MIN_TIMER_PERIOD_US.get()).saturating_mul(1000)
+}
+
 /// The interrupt controllers of a VM.
 #[pin_data]
 pub(crate) struct Irqchip<V: Vendor> {
@@ -86,6 +95,8 @@ pub(crate) struct Irqchip<V: Vendor> {
     reserved_gsis: Atomic<u32>,
     /// Flags of `KVM_CAP_X2APIC_API`.
     x2apic_api: Atomic<u64>,
+    /// Length of a bus cycle that the local APICs' timers count, in ns.
+    bus_cycle_ns: Atomic<u32>,
     /// Local APICs by destination; none before the first vCPU.
     #[pin]
     pub(crate) map: RcuCell<Map>,
@@ -104,6 +115,7 @@ impl<V: Vendor> Irqchip<V> {
             mode: Atomic::new(Mode::None as u32),
             reserved_gsis: Atomic::new(0),
             x2apic_api: Atomic::new(0),
+            bus_cycle_ns: Atomic::new(BUS_CYCLE_NS),
             map <- RcuCell::new(),
             board: SetOnce::new(),
             pit: SetOnce::new(),
@@ -185,7 +197,18 @@ impl<V: Vendor> Irqchip<V> {
 
     /// The clock of the local APICs' timers.
     pub(crate) fn timer_config(&self) -> TimerConfig {
-        TimerConfig::default()
+        TimerConfig {
+            bus_cycle_ns: self.bus_cycle_ns.load(Relaxed),
+            min_period_ns: min_period_ns(),
+        }
+    }
+
+    /// Flags of `KVM_CAP_X2APIC_API` that the VM can have.
+    pub(crate) fn x2apic_flags(&self) -> u64 {
+        match self.mode() {
+            Mode::Split => x2apic_api::ALL,
+            _ => x2apic_api::ALL & !x2apic_api::ENABLE_SUPPRESS_EOI_BROADCAST,
+        }
     }
 }
 
@@ -264,11 +287,10 @@ pub(crate) fn split<V: Vendor>(vm: &Vm<X86<V>>, gsis: u64) -> Result {
 /// `EINVAL` for flags that there aren't, that contradict each other, or that need a
 /// split irqchip.
 pub(crate) fn set_x2apic_api<V: Vendor>(vm: &Vm<X86<V>>, flags: u64) -> Result {
-    use x2apic_api::{ALL, DISABLE_SUPPRESS_EOI_BROADCAST, ENABLE_SUPPRESS_EOI_BROADCAST};
+    use x2apic_api::{DISABLE_SUPPRESS_EOI_BROADCAST, ENABLE_SUPPRESS_EOI_BROADCAST};
     const BOTH: u64 = ENABLE_SUPPRESS_EOI_BROADCAST | DISABLE_SUPPRESS_EOI_BROADCAST;
     let irqchip = vm.arch().irqchip();
-    let needs_split = flags & ENABLE_SUPPRESS_EOI_BROADCAST != 0;
-    if flags & !ALL != 0 || flags & BOTH == BOTH || needs_split && irqchip.mode() != Mode::Split {
+    if flags & !irqchip.x2apic_flags() != 0 || flags & BOTH == BOTH {
         return Err(EINVAL);
     }
     vm.with_creation_locked(|| {
@@ -278,6 +300,32 @@ pub(crate) fn set_x2apic_api<V: Vendor>(vm: &Vm<X86<V>>, flags: u64) -> Result {
         Ok(())
     })?;
     crate::apic::map::rebuild(vm)
+}
+
+/// `KVM_CAP_X86_APIC_BUS_CYCLES_NS`: the length of a bus cycle.
+///
+/// # Errors
+///
+/// `EINVAL` for a length with which the longest count overflows, or once there are
+/// vCPUs; `ENXIO` without local APICs in the kernel.
+pub(crate) fn set_bus_cycle<V: Vendor>(vm: &Vm<X86<V>>, ns: u64) -> Result {
+    // The longest count is 128 times 2^32 - 1 cycles.
+    const LONGEST: u64 = 0xffff_ffff << 7;
+    if ns == 0 || LONGEST.checked_mul(ns).is_none() {
+        return Err(EINVAL);
+    }
+    let ns = u32::try_from(ns).map_err(|_| EINVAL)?;
+    vm.with_creation_locked(|| {
+        let irqchip = vm.arch().irqchip();
+        if irqchip.mode() == Mode::None {
+            return Err(ENXIO);
+        }
+        if vm.vcpus().count() != 0 {
+            return Err(EINVAL);
+        }
+        irqchip.bus_cycle_ns.store(ns, Relaxed);
+        Ok(())
+    })
 }
 
 /// A vCPU is in the VM's table now.

@@ -22,8 +22,6 @@ use kvm_sys::timer::{self, Timer};
 
 /// The GSI of channel 0.
 const GSI: u32 = 0;
-/// Shortest time between two ticks, in ns.
-const MIN_PERIOD: u64 = 200_000;
 /// Port of channel 0; the other channels and the control word follow.
 const PORTS: u64 = 0x40;
 /// Port with the gate of channel 2, and the speaker.
@@ -49,7 +47,7 @@ fn now() -> u64 {
 impl<V: Vendor> PitDevice<V> {
     fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            pit <- new_spinlock_irq!(Pit::new(MIN_PERIOD), "kvm_pit"),
+            pit <- new_spinlock_irq!(Pit::new(super::min_period_ns()), "kvm_pit"),
             timer <- Timer::new(Alarm::new(request::PIT_TICK)),
         })
     }

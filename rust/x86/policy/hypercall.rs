@@ -98,7 +98,18 @@ pub struct SendIpi {
 }
 
 impl SendIpi {
+    /// Destinations, 64 at a time: of the APIC IDs from the first number on, those
+    /// whose bit is set in the second.
+    pub fn words(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        let mask = if self.width < 64 { 0xffff_ffff } else { u64::MAX };
+        (0..2u32).zip(&self.bitmap).filter_map(move |(word, bits)| {
+            let first = self.min.checked_add(word.wrapping_mul(self.width))?;
+            Some((first, bits & mask))
+        })
+    }
+
     /// Destinations, ascending, each once.
+    #[cfg(test)]
     pub fn apic_ids(&self) -> impl Iterator<Item = u32> + '_ {
         let words = (0..2u32).zip(&self.bitmap);
         words.flat_map(move |(word, &bits)| {
@@ -227,7 +238,11 @@ mod tests {
                 .filter(|bit| bits >> bit & 1 != 0)
                 .filter_map(|bit| min.checked_add(bit))
                 .collect();
-            prop_assert_eq!(ipi.apic_ids().collect::<Vec<_>>(), expected);
+            prop_assert_eq!(ipi.apic_ids().collect::<Vec<_>>(), expected.clone());
+            let by_words = ipi.words().flat_map(|(first, bits)| {
+                (0..64u32).filter(move |bit| bits >> bit & 1 != 0).filter_map(move |bit| first.checked_add(bit))
+            });
+            prop_assert_eq!(by_words.collect::<Vec<_>>(), expected);
         }
     }
 }
