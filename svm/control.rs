@@ -12,10 +12,11 @@ use crate::{
 use kernel::prelude::*;
 use kvm_core::vm::Vm;
 use kvm_emulate::{Shadow, Table};
-use kvm_sys::{guest_mode, hw_pages::HwPages, irq::IrqOff};
+use kvm_sys::{guest_mode, hw_pages::HwPages, irq::IrqOff, kick};
 use kvm_x86::{
     control::{Control, Gprs},
     inject::Injected,
+    settings::no_exit,
     vendor::X86,
 };
 use svm_arch::{
@@ -149,6 +150,18 @@ impl SvmControl {
         for code in ALWAYS {
             if let Some(intercept) = Intercept::by_code(code) {
                 intercepts.set(intercept, true);
+            }
+        }
+        let settings = &vm.arch().settings;
+        for (what, code) in [
+            (no_exit::HLT, 0x78),
+            (no_exit::PAUSE, 0x77),
+            (no_exit::MWAIT, 0x8a),
+            (no_exit::MWAIT, 0x8b),
+            (no_exit::MWAIT, 0x8c),
+        ] {
+            if let Some(intercept) = Intercept::by_code(code) {
+                intercepts.set(intercept, !settings.lets_through(what));
             }
         }
         for vector in EXCEPTIONS {
@@ -636,6 +649,12 @@ impl Control for SvmControl {
         let cpu = self.global.cpus.this(off.pinned());
         self.vmcb.save.rax = gprs[RAX];
         self.vmcb.save.rsp = gprs[RSP];
+        if self.stepping.is_some() && self.vmcb.control.event_injection != Event::NONE {
+            // The guest must not find our trap flag on its stack: the event goes
+            // first, and the step begins at its handler.
+            self.stop_stepping();
+            kick::interrupt_this_cpu(off);
+        }
         self.prepare_tlb(cpu, off);
         cpu.host.save(off);
         {

@@ -17,6 +17,8 @@ macro_rules! capabilities {
 capabilities! {
     /// `KVM_CREATE_IRQCHIP`.
     KVM_CAP_IRQCHIP = 0;
+    /// A vCPU in HLT sleeps in the kernel.
+    KVM_CAP_HLT = 1;
     /// `KVM_SET_NR_MMU_PAGES`.
     KVM_CAP_MMU_SHADOW_CACHE_CONTROL = 2;
     /// Guest memory comes from the VMM's address space.
@@ -127,6 +129,8 @@ capabilities! {
     KVM_CAP_X2APIC_API = 129;
     /// `kvm_run.immediate_exit` is looked at.
     KVM_CAP_IMMEDIATE_EXIT = 136;
+    /// Instructions that can be kept from exiting.
+    KVM_CAP_X86_DISABLE_EXITS = 143;
     /// `KVM_GET_MSR_FEATURE_INDEX_LIST`, `KVM_GET_MSRS` of /dev/kvm.
     KVM_CAP_GET_MSR_FEATURES = 153;
     /// PLATFORM_INFO can be hidden from guests.
@@ -158,8 +162,8 @@ capabilities! {
     KVM_CAP_USER_MEMORY2 = 231;
     /// Exits say which memory is missing.
     KVM_CAP_MEMORY_FAULT_INFO = 232;
-    /// Length of a cycle of the bus that local APICs' timers count, in ns.
-    KVM_CAP_X86_APIC_BUS_CYCLES_NS = 237;
     /// Guest memory can be mapped in advance.
     KVM_CAP_PRE_FAULT_MEMORY = 236;
+    /// Length of a cycle of the bus that local APICs' timers count, in ns.
+    KVM_CAP_X86_APIC_BUS_CYCLES_NS = 237;
 }

@@ -35,6 +35,7 @@ pub mod mmu;
 pub mod params;
 pub mod provider;
 pub mod request;
+mod signals;
 pub mod stats;
 pub mod system;
 pub mod uevent;

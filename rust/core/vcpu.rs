@@ -5,6 +5,7 @@ use crate::{
     arch::Arch,
     memory::Flush,
     request::{Request, Requests},
+    signals::SignalMask,
     stats::{self, VcpuStats, VmStats},
     vm::Vm,
     wiring,
@@ -25,7 +26,7 @@ use kvm_sys::{
     killable_mutex::KillableMutex,
     shared_page::SharedPage,
 };
-use kvm_uapi::ioctl::{self, KVMIO, KVM_GET_STATS_FD};
+use kvm_uapi::ioctl::{self, KVMIO, KVM_GET_STATS_FD, KVM_RUN, KVM_SET_SIGNAL_MASK};
 
 /// A virtual CPU. It lives as long as its VM.
 #[pin_data]
@@ -39,6 +40,7 @@ pub struct Vcpu<A: Arch> {
     /// What others ask of it.
     pub requests: Requests,
     stats: Arc<VcpuStats<A>>,
+    signals: SignalMask,
     #[pin]
     shared: A::VcpuShared,
     /// The vCPU's state; whoever is in an ioctl of its file holds it.
@@ -65,6 +67,7 @@ impl<A: Arch> Vcpu<A> {
                 kick,
                 requests: Requests::new(),
                 stats: counters,
+                signals: SignalMask::new(),
                 shared <- new_shared,
                 state <- KillableMutex::new(new_state, c"kvm_vcpu", static_lock_class!()),
             }? Error))
@@ -150,7 +153,12 @@ impl<A: Arch> AnonFile for VcpuFile<A> {
             return result;
         }
         let mut state = vcpu.state.lock()?;
-        A::vcpu_ioctl(Held { vm, vcpu, state: &mut state }, request, arg)
+        let held = Held { vm, vcpu, state: &mut state };
+        match request {
+            KVM_RUN => vcpu.signals.with(|| A::vcpu_ioctl(held, request, arg)),
+            KVM_SET_SIGNAL_MASK => vcpu.signals.set(arg),
+            _ => A::vcpu_ioctl(held, request, arg),
+        }
     }
 
     fn page(&self, offset: usize) -> Option<&SharedPage> {

@@ -3,6 +3,7 @@
  * Macros and inline functions of the kernel that Rust can't call. Nothing else
  * belongs here; the prototypes stand beside the Rust wrappers.
  */
+#include <linux/sched/signal.h>
 #include <linux/cpumask.h>
 #include <linux/mem_encrypt.h>
 #include <linux/mm.h>
@@ -167,3 +168,25 @@ int kvm_helper_rdmsr_safe(unsigned int msr, u64 *value)
 	return rdmsrq_safe(msr, value);
 }
 #endif
+
+/*
+ * The signals that the current task blocks, changed for a while. What it blocked
+ * before is kept where the kernel looks for it when a signal is waited for.
+ */
+void kvm_helper_block_signals(u64 signals);
+void kvm_helper_block_signals(u64 signals)
+{
+	sigset_t set;
+
+	BUILD_BUG_ON(sizeof(set) != sizeof(signals));
+	memcpy(&set, &signals, sizeof(set));
+	sigdelsetmask(&set, sigmask(SIGKILL) | sigmask(SIGSTOP));
+	sigprocmask(SIG_SETMASK, &set, &current->real_blocked);
+}
+
+void kvm_helper_unblock_signals(void);
+void kvm_helper_unblock_signals(void)
+{
+	sigprocmask(SIG_SETMASK, &current->real_blocked, NULL);
+	sigemptyset(&current->real_blocked);
+}

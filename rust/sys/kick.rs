@@ -9,7 +9,7 @@
 //!
 //! C headers: `include/linux/rcuwait.h`, `include/linux/smp.h`.
 
-use crate::bindings as own;
+use crate::{bindings as own, irq::IrqOff};
 use core::ptr;
 use kernel::{
     bindings,
@@ -126,6 +126,13 @@ impl Kick {
         unsafe { kvm_helper_rcuwait_finish(self.sleeper.get()) };
         woken
     }
+}
+
+/// Has the guest that this CPU enters next come out at once; an event that is
+/// injected is delivered before.
+pub fn interrupt_this_cpu(off: &IrqOff) {
+    // SAFETY: The number of this CPU, which the caller doesn't leave.
+    unsafe { kvm_helper_interrupt_cpu(off.pinned().cpu().as_u32() as c_int) };
 }
 
 /// Words of a set of CPUs.

@@ -38,6 +38,18 @@ pub fn may_access(address: u64, size: u64) -> bool {
     unsafe { kvm_helper_access_ok(address, size) }
 }
 
+/// Runs `body` with these signals blocked, bit n standing for signal n + 1, and no
+/// others; SIGKILL and SIGSTOP never are. Not nested.
+pub fn with_signals_blocked<R>(signals: u64, body: impl FnOnce() -> R) -> R {
+    // SAFETY: Changes the current task, which does nothing else meanwhile; undone
+    // below.
+    unsafe { kvm_helper_block_signals(signals) };
+    let result = body();
+    // SAFETY: Pairs with the call above.
+    unsafe { kvm_helper_unblock_signals() };
+    result
+}
+
 /// Lets others run now.
 pub fn yield_now() {
     // SAFETY: Task context, as for anything that may sleep.
@@ -51,6 +63,8 @@ pub fn cond_resched() {
 }
 
 extern "C" {
+    fn kvm_helper_block_signals(signals: u64);
+    fn kvm_helper_unblock_signals();
     fn kvm_helper_cond_resched();
     fn kvm_helper_access_ok(address: u64, size: u64) -> bool;
 }

@@ -4,7 +4,7 @@
 use crate::{
     control::Control,
     host, regs,
-    settings::Quirk,
+    settings::{no_exit, Quirk},
     state::{Cx, VcpuState},
     vendor::Vendor,
 };
@@ -34,16 +34,16 @@ impl Cpuid {
     ///
     /// None in practice: an empty table is accepted.
     pub(crate) fn empty() -> Result<Self> {
-        Self::new(KVec::new())
+        Self::new(KVec::new(), false)
     }
 
-    fn new(entries: KVec<CpuidEntry2>) -> Result<Self> {
+    fn new(entries: KVec<CpuidEntry2>, has_hlt: bool) -> Result<Self> {
         let table = GuestCpuid::new(entries).map_err(|refused| match refused {
             Refused::TooMany => E2BIG,
             Refused::LinearBits => EINVAL,
         })?;
         let features =
-            GuestFeatures::new(&table, &host::get()?.supported, &FeatureSet::EMPTY, false);
+            GuestFeatures::new(&table, &host::get()?.supported, &FeatureSet::EMPTY, has_hlt);
         Ok(Self { table, features })
     }
 
@@ -52,6 +52,11 @@ impl Cpuid {
     pub fn has(&self, feature: F) -> bool {
         self.features.has(feature)
     }
+}
+
+/// Whether HLT doesn't exit, so that nobody has to be woken.
+fn has_hlt<V: Vendor>(cx: &Cx<'_, V>) -> bool {
+    cx.vm.arch().settings.lets_through(no_exit::HLT)
 }
 
 fn runtime<V: Vendor>(cx: &Cx<'_, V>) -> Runtime {
@@ -63,7 +68,7 @@ fn runtime<V: Vendor>(cx: &Cx<'_, V>) -> Runtime {
         cr4: state.control.cr4(),
         apic_enabled: regs::apic_base(state) & ENABLED != 0,
         mwait: follows_mwait.then_some(mwait),
-        hlt_in_guest: false,
+        hlt_in_guest: has_hlt(cx),
         tsx_hidden: false,
         xcr0: state.extended.xcr0(),
         xss: 0,
@@ -117,7 +122,7 @@ pub(crate) fn set<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
         let is_same = cx.state.cpuid.table.is_same(&entries, &runtime(cx), layout);
         return if is_same { Ok(0) } else { Err(EINVAL) };
     }
-    cx.state.cpuid = Cpuid::new(entries)?;
+    cx.state.cpuid = Cpuid::new(entries, has_hlt(cx))?;
     cx.state.cpuid_changed();
     Ok(0)
 }

@@ -223,7 +223,6 @@ fn deliver_interrupt<V: Vendor>(cx: &mut Cx<'_, V>) {
         return;
     }
     if let Some(vector) = interrupts::take(cx) {
-        cx.vcpu.stats().arch.irq_injections.add(1);
         let event = Injected::Interrupt(vector);
         cx.state.events.injected = Some(event);
         cx.state.control.inject(event);

@@ -113,6 +113,10 @@ pub(crate) fn load_pdptrs<V: Vendor>(cx: &mut Cx<'_, V>, cr3: u64) -> Result<(),
     Ok(())
 }
 
+/// Every write of CR8 exits: userspace, which has the local APIC, has to know of
+/// lower priorities.
+pub(crate) const ANY_PRIORITY: u8 = 15;
+
 fn write_cr8<V: Vendor>(cx: &mut Cx<'_, V>, value: u64) -> Result<(), Stop> {
     if !is_valid_cr8(value) {
         return Err(Stop::GP0);
@@ -123,7 +127,7 @@ fn write_cr8<V: Vendor>(cx: &mut Cx<'_, V>, value: u64) -> Result<(), Stop> {
             // Whatever that lets through is looked for below.
             let _ = apic.set_cr8(cr8);
         }
-        None => cx.state.control.set_cr8(cr8, None),
+        None => cx.state.control.set_cr8(cr8, Some(ANY_PRIORITY)),
     }
     cx.state.events.check = true;
     Ok(())

@@ -23,9 +23,27 @@ pub enum Quirk {
 pub const QUIRKS: u64 =
     Quirk::Lint0Reenabled as u64 | Quirk::LapicMmioHole as u64 | Quirk::MiscEnableNoMwait as u64;
 
+/// Instructions that a guest can be given for good (`KVM_CAP_X86_DISABLE_EXITS`).
+pub mod no_exit {
+    /// MONITOR and MWAIT: as HLT.
+    pub const MWAIT: u32 = 1 << 0;
+    /// HLT: the processor sleeps with the guest.
+    pub const HLT: u32 = 1 << 1;
+    /// PAUSE.
+    pub const PAUSE: u32 = 1 << 2;
+
+    /// Those that this processor's guests can have.
+    pub(crate) fn allowed() -> u32 {
+        let mwait = if kvm_sys::x86::wakes_from_mwait() { MWAIT } else { 0 };
+        HLT | PAUSE | mwait
+    }
+}
+
 /// The choices.
 pub struct Settings {
     quirks_off: Atomic<u64>,
+    /// Instructions that don't exit ([`no_exit`]).
+    no_exits: Atomic<u32>,
     /// The guest can read PLATFORM_INFO (`KVM_CAP_MSR_PLATFORM_INFO`).
     platform_info: Atomic<bool>,
     /// Pending exceptions are shown with their payload
@@ -42,6 +60,7 @@ impl Settings {
     pub(crate) const fn new() -> Self {
         Self {
             quirks_off: Atomic::new(0),
+            no_exits: Atomic::new(0),
             platform_info: Atomic::new(true),
             exception_payload: Atomic::new(false),
             triple_fault_event: Atomic::new(false),
@@ -58,6 +77,16 @@ impl Settings {
     /// Turns these quirks off too.
     pub(crate) fn add_quirks_off(&self, quirks: u64) {
         self.quirks_off.store(self.quirks_off.load(Relaxed) | quirks, Relaxed);
+    }
+
+    /// Whether an instruction doesn't exit ([`no_exit`]).
+    pub fn lets_through(&self, what: u32) -> bool {
+        self.no_exits.load(Relaxed) & what != 0
+    }
+
+    /// Before the first vCPU.
+    pub(crate) fn set_no_exits(&self, what: u32) {
+        self.no_exits.store(what, Relaxed);
     }
 
     /// Whether the guest can read PLATFORM_INFO.

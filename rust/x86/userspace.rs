@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Exits to userspace through `kvm_run`, and what is done with the answer.
 
-use crate::{control::Control, emulate, interrupts, outcome::Next, state::Cx, vendor::Vendor};
+use crate::{
+    control::Control, emulate, interrupts, outcome::Next, registers::ANY_PRIORITY, state::Cx,
+    vendor::Vendor,
+};
 use kernel::prelude::*;
 use kvm_sys::shared_page::SharedPage;
 use kvm_uapi::run::{self, offset, reason};
@@ -156,7 +159,7 @@ pub(crate) fn accept<V: Vendor>(cx: &mut Cx<'_, V>) -> Result {
         if cr8 > 15 {
             return Err(EINVAL);
         }
-        cx.state.control.set_cr8(cr8 as u8, None);
+        cx.state.control.set_cr8(cr8 as u8, Some(ANY_PRIORITY));
     }
     if interrupts::window_requested(cx) {
         cx.state.events.check = true;

@@ -44,6 +44,13 @@ SYM_FUNC_START(kvm_svm_enter)
 	push	%rdi
 	push	%rsi
 
+	/*
+	 * The guest's exits on interrupts go by the host's IF. It is set here and not
+	 * right before VMRUN, where processors take the shadow that STI leaves for one
+	 * instruction into the guest. GIF keeps everything out meanwhile.
+	 */
+	sti
+
 	mov	%rdi, %rax
 1:	vmload	%rax
 2:
@@ -63,7 +70,6 @@ SYM_FUNC_START(kvm_svm_enter)
 	mov	GPR_RSI(%rsi), %rsi
 
 	ALTERNATIVE "", __CLEAR_CPU_BUFFERS, X86_FEATURE_CLEAR_CPU_BUF_VM
-	sti
 3:	vmrun	%rax
 4:	cli
 

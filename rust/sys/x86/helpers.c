@@ -14,6 +14,15 @@
 #include <linux/thread_info.h>
 #include <linux/timekeeper_internal.h>
 
+/* mod.rs */
+
+bool kvm_helper_wakes_from_mwait(void);
+bool kvm_helper_wakes_from_mwait(void)
+{
+	return boot_cpu_has(X86_FEATURE_MWAIT) && boot_cpu_has(X86_FEATURE_ARAT) &&
+	       !boot_cpu_has_bug(X86_BUG_MONITOR);
+}
+
 /* fpregs.rs */
 
 void kvm_helper_fpregs_lock(void);

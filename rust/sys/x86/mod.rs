@@ -81,6 +81,13 @@ pub fn host_has_la57() -> bool {
     has_feature(own::X86_FEATURE_LA57)
 }
 
+/// Whether a guest may execute MWAIT: the processor has it, and its timer goes on
+/// while it waits.
+pub fn wakes_from_mwait() -> bool {
+    // SAFETY: The helper reads `boot_cpu_data`.
+    unsafe { kvm_helper_wakes_from_mwait() }
+}
+
 /// Bits of a physical address that the host can use: what CPUID says, less those
 /// that memory encryption takes.
 pub fn physical_bits() -> u32 {
@@ -117,6 +124,7 @@ pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
 
 extern "C" {
     fn kvm_helper_physical_bits() -> c_uint;
+    fn kvm_helper_wakes_from_mwait() -> bool;
     fn kvm_helper_capability(word: c_uint) -> c_uint;
     fn kvm_helper_boot_cpu_has(feature: c_uint) -> bool;
 }

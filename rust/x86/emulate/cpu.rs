@@ -2,7 +2,8 @@
 //! A vCPU as the emulator's processor.
 
 use crate::{
-    control::Control, cpuid, hypercall, msr, registers, settings::Quirk, state::Cx, vendor::Vendor,
+    control::Control, cpuid, hypercall, msr, registers, regs, settings::Quirk, state::Cx,
+    vendor::Vendor,
 };
 use kernel::prelude::*;
 use kvm_core::io_bus::Space;
@@ -20,6 +21,8 @@ pub(super) enum After {
     Nothing,
     /// It was HLT.
     Halt,
+    /// It lowered CR8, which userspace has to know of.
+    LowerPriority,
 }
 
 /// The vCPU, for one instruction.
@@ -146,7 +149,12 @@ impl<V: Vendor> Cpu for Processor<'_, '_, V> {
     }
 
     fn set_cr(&mut self, n: u8, value: u64) -> Result<(), Stop> {
-        registers::write_cr(self.cx, n, value)
+        let old = regs::cr8(self.cx.state);
+        registers::write_cr(self.cx, n, value)?;
+        if n == 8 && self.cx.state.apic.is_none() && regs::cr8(self.cx.state) < old {
+            self.after = After::LowerPriority;
+        }
+        Ok(())
     }
 
     fn dr(&self, n: u8) -> u64 {

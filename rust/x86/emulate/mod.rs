@@ -27,7 +27,7 @@ use kvm_emulate::{
     execute, fetch::fetch, io::FragmentKind, task_switch, Completed, Exception, Op, Shadow, Stop,
     TaskSwitch, TaskSwitchSource,
 };
-use kvm_uapi::run::KVM_INTERNAL_ERROR_EMULATION;
+use kvm_uapi::run::{reason, KVM_INTERNAL_ERROR_EMULATION};
 use x86_defs::{Dr6, Rflags, Vector};
 
 /// Executes the instruction at RIP. Exceptions become pending.
@@ -73,6 +73,7 @@ fn again<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
             match after {
                 After::Nothing => Ok(Next::Resume),
                 After::Halt => halt::halted(cx),
+                After::LowerPriority => userspace::exit(cx, reason::KVM_EXIT_SET_TPR),
             }
         }
         Err(stop) => stopped(cx, stop),

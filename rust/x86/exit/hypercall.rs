@@ -10,7 +10,6 @@ use kernel::error::Result;
 ///
 /// Those of [`emulate::skip`].
 pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
-    cx.vcpu.stats().arch.hypercalls.add(1);
     hypercall::call(cx);
     emulate::skip(cx)
 }

@@ -3,7 +3,7 @@
 
 use crate::{
     irqchip,
-    settings::QUIRKS,
+    settings::{no_exit, QUIRKS},
     vendor::{Vendor, X86},
 };
 use kernel::prelude::*;
@@ -12,7 +12,7 @@ use kvm_uapi::{
     cap::{
         KVM_CAP_DISABLE_QUIRKS, KVM_CAP_DISABLE_QUIRKS2, KVM_CAP_EXCEPTION_PAYLOAD,
         KVM_CAP_MSR_PLATFORM_INFO, KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X2APIC_API,
-        KVM_CAP_X86_APIC_BUS_CYCLES_NS, KVM_CAP_X86_TRIPLE_FAULT_EVENT,
+        KVM_CAP_X86_APIC_BUS_CYCLES_NS, KVM_CAP_X86_DISABLE_EXITS, KVM_CAP_X86_TRIPLE_FAULT_EVENT,
     },
     vcpu::EnableCap,
 };
@@ -28,6 +28,7 @@ pub(crate) fn enable<V: Vendor>(vm: &Vm<X86<V>>, wanted: &EnableCap) -> Result<u
         KVM_CAP_DISABLE_QUIRKS2 => settings.add_quirks_off(arg),
         // Older than the check of the bits.
         KVM_CAP_DISABLE_QUIRKS => settings.add_quirks_off(arg & QUIRKS),
+        KVM_CAP_X86_DISABLE_EXITS => return disable_exits(vm, arg),
         KVM_CAP_MSR_PLATFORM_INFO => settings.set_platform_info(arg != 0),
         KVM_CAP_EXCEPTION_PAYLOAD => settings.set_exception_payload(arg != 0),
         KVM_CAP_SPLIT_IRQCHIP => irqchip::split(vm, arg)?,
@@ -37,4 +38,21 @@ pub(crate) fn enable<V: Vendor>(vm: &Vm<X86<V>>, wanted: &EnableCap) -> Result<u
         _ => return Err(EINVAL),
     }
     Ok(0)
+}
+
+/// # Errors
+///
+/// `EINVAL` for instructions that have to exit, or if there are vCPUs.
+fn disable_exits<V: Vendor>(vm: &Vm<X86<V>>, which: u64) -> Result<u32> {
+    let which = u32::try_from(which).map_err(|_| EINVAL)?;
+    if which & !no_exit::allowed() != 0 {
+        return Err(EINVAL);
+    }
+    vm.with_creation_locked(|| {
+        if vm.vcpus().count() != 0 {
+            return Err(EINVAL);
+        }
+        vm.arch().settings.set_no_exits(which);
+        Ok(0)
+    })
 }

@@ -16,8 +16,8 @@ pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-inject-nmi", nmi),
     Case::guest("x86/micro-inject-nmi-first", nmi_first),
     Case::guest("x86/micro-inject-exception", exception),
-    Case::guest("x86/micro-inject-tpr", tpr).pending("no exit on a lower CR8"),
-    Case::guest("x86/micro-inject-signal-mask", signal_mask).pending("no KVM_SET_SIGNAL_MASK"),
+    Case::guest("x86/micro-inject-tpr", tpr),
+    Case::guest("x86/micro-inject-signal-mask", signal_mask),
 ];
 
 /// An interrupt is taken at once where interrupts are on.

@@ -17,6 +17,7 @@ pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-irqchip-pit-counter", pit_counter),
     Case::guest("x86/micro-irqchip-split", split),
     Case::guest("x86/micro-irqchip-split-interrupt", split_interrupt),
+    Case::guest("x86/micro-irqchip-split-masked", split_masked),
     Case::guest("x86/micro-irqchip-state", state),
     Case::guest("x86/micro-irqchip-refused", refused),
 ];
@@ -354,6 +355,32 @@ fn split_interrupt() -> Result<()> {
     check_eq!(vcpu.interrupt(0x34), Err(Errno::EEXIST), "a second one");
     vcpu.expect_trap(0x33, 0)?;
     vcpu.expect_out(0x11, &[0])
+}
+
+/// A guest whose LINT0 is masked takes nothing of the VMM's 8259: there is no window to wait for.
+fn split_masked() -> Result<()> {
+    let vm = Vm::new()?;
+    vm.split_irqchip(24)?;
+    let mut vcpu = vm.long(guest!(64;
+        "mov ebx, 0xfee00000", "mov dword ptr [rbx + 0xf0], 0x1ff",
+        "mov dword ptr [rbx + 0x350], 0x10000", "sti", "nop", "out 0x10, al", "nop", "out 0x11, al",
+        "mov dword ptr [rbx + 0x350], 0x700", "nop", "out 0x12, al"
+    ))?;
+    vcpu.run_page().request_interrupt_window = 1;
+    // Open from reset until the guest masks it.
+    loop {
+        match vcpu.run()? {
+            Exit::IrqWindow => {}
+            Exit::Out { port: 0x10, .. } => break,
+            exit => bail!("{}", vcpu.describe(&exit)),
+        }
+    }
+    check_eq!(vcpu.run_page().ready_for_interrupt_injection, 0);
+    vcpu.expect_out(0x11, &[0])?;
+    vcpu.expect(&Exit::IrqWindow)?;
+    check_eq!(vcpu.run_page().ready_for_interrupt_injection, 1);
+    vcpu.run_page().request_interrupt_window = 0;
+    vcpu.expect_out(0x12, &[0])
 }
 
 /// State of the chips goes in and comes out.

@@ -13,9 +13,11 @@ pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-lapic-disabled", disabled),
     Case::guest("x86/micro-lapic-one-shot", one_shot),
     Case::guest("x86/micro-lapic-periodic", periodic),
+    Case::guest("x86/micro-lapic-bus-cycle", bus_cycle),
     Case::guest("x86/micro-lapic-deadline", deadline),
     Case::guest("x86/micro-lapic-x2apic", x2apic),
     Case::guest("x86/micro-lapic-start", start),
+    Case::guest("x86/micro-lapic-started", started),
     Case::guest("x86/micro-lapic-wake", wake),
     Case::guest("x86/micro-lapic-nmi", nmi),
     Case::guest("x86/micro-lapic-logical", logical),
@@ -224,6 +226,54 @@ fn x2apic() -> Result<()> {
     if !module::is_kernels_own()? {
         vcpu.expect_trap(13, 0)?;
     }
+    Ok(())
+}
+
+/// The length of a cycle that the timer counts is the VMM's choice, before there are vCPUs.
+fn bus_cycle() -> Result<()> {
+    let vm = Vm::new()?;
+    let cap = abi::KVM_CAP_X86_APIC_BUS_CYCLES_NS;
+    vm.need(cap, "KVM_CAP_X86_APIC_BUS_CYCLES_NS")?;
+    check_eq!(vm.capability(cap)?, 1);
+    check_eq!(vm.enable(cap, [40, 0, 0, 0]), Err(Errno::ENXIO), "no local APICs");
+    vm.create_irqchip()?;
+    check_eq!(vm.enable(cap, [0; 4]), Err(Errno::EINVAL), "0 ns");
+    vm.enable(cap, [40, 0, 0, 0]).context("40 ns")?;
+    check_eq!(vm.capability(cap)?, 40);
+    // Half a million cycles of 40 ns make 20 ms.
+    let mut vcpu = vm.long(guest!(64;
+        "mov ebx, 0xfee00000", "mov dword ptr [rbx + 0xf0], 0x1ff", "mov dword ptr [rbx + 0x3e0], 0xb",
+        "mov dword ptr [rbx + 0x320], 0x41", "out 0x10, al",
+        "mov dword ptr [rbx + 0x380], 500000", "sti", "2:", "hlt", "jmp 2b"
+    ))?;
+    check_eq!(vm.enable(cap, [50, 0, 0, 0]), Err(Errno::EINVAL), "there is a vCPU");
+    vcpu.expect_out(0x10, &[0])?;
+    let start = std::time::Instant::now();
+    vcpu.expect_trap(0x41, 0)?;
+    let took = start.elapsed().as_millis();
+    ensure!((19..5000).contains(&took), "20 ms took {took}");
+    Ok(())
+}
+
+/// The VMM says that a start-up message came, and for which page.
+fn started() -> Result<()> {
+    let vm = Vm::new()?;
+    vm.create_irqchip()?;
+    let _first = vm.vcpu(0)?;
+    let mut second = vm.vcpu(1)?;
+    vm.ram().write_bytes(0x9_0000, guest!(16; "mov ax, cs", "out 0xe8, eax"))?;
+    let state = |mp_state| abi::kvm_mp_state { mp_state };
+    second.set(request::SET_MP_STATE, &state(abi::KVM_MP_STATE_INIT_RECEIVED))?;
+    let mut events = second.events()?;
+    (events.flags, events.sipi_vector) = (abi::KVM_VCPUEVENT_VALID_SIPI_VECTOR, 0x90);
+    second.set(request::SET_VCPU_EVENTS, &events)?;
+    second.set(request::SET_MP_STATE, &state(abi::KVM_MP_STATE_SIPI_RECEIVED))?;
+    // The upper half of EAX is what it was.
+    match second.run()? {
+        Exit::Out { port: 0xe8, data, .. } => check_eq!(data[..2], [0x00, 0x90]),
+        exit => bail!("{}", second.describe(&exit)),
+    }
+    check_eq!(second.get::<abi::kvm_mp_state>(request::GET_MP_STATE)?, state(abi::KVM_MP_STATE_RUNNABLE));
     Ok(())
 }
 

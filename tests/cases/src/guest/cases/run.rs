@@ -11,6 +11,7 @@ use super::*;
 
 pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-run-hlt", hlt),
+    Case::guest("x86/micro-run-stays", stays),
     Case::guest("x86/micro-run-modes", modes),
     Case::guest("x86/micro-run-argument", argument),
     Case::guest("x86/micro-run-shutdown", shutdown),
@@ -30,6 +31,29 @@ fn hlt() -> Result<()> {
     check_eq!(regs.rip, CODE + 4, "the address behind HLT");
     vcpu.expect(&Exit::Hlt)?;
     check_eq!(vcpu.regs()?.rax, 0x1235);
+    Ok(())
+}
+
+/// A guest that has its processor to itself halts inside; PAUSE doesn't bring it out either.
+fn stays() -> Result<()> {
+    let vm = Vm::new()?;
+    let cap = abi::KVM_CAP_X86_DISABLE_EXITS;
+    vm.need(cap, "KVM_CAP_X86_DISABLE_EXITS")?;
+    let wanted = (abi::KVM_X86_DISABLE_EXITS_HLT | abi::KVM_X86_DISABLE_EXITS_PAUSE).into();
+    check_eq!(u64::from(vm.capability(cap)?) & wanted, wanted);
+    check_eq!(vm.enable(cap, [1 << 20, 0, 0, 0]), Err(Errno::EINVAL), "an unknown instruction");
+    vm.enable(cap, [wanted, 0, 0, 0]).context("KVM_CAP_X86_DISABLE_EXITS")?;
+    let mut vcpu = vm.long(guest!(64;
+        "mov ecx, 10000", "2:", "pause", "dec ecx", "jnz 2b",
+        "mov eax, 0x40000001", "cpuid", "mov ebx, eax", "sti", "hlt", "out 0x10, al"
+    ))?;
+    check_eq!(vm.enable(cap, [wanted, 0, 0, 0]), Err(Errno::EINVAL), "there is a vCPU");
+    // An interrupt of the host's ends the sleep.
+    match vcpu.run()? {
+        Exit::Out { port: 0x10, .. } => {}
+        exit => bail!("{}", vcpu.describe(&exit)),
+    }
+    check_eq!(vcpu.regs()?.rbx >> 7 & 1, 0, "nobody has to wake it");
     Ok(())
 }
 
