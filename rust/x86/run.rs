@@ -233,6 +233,11 @@ fn block<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
         cx.state.activity = Activity::Runnable;
         return Ok(Next::Resume);
     }
+    if cx.state.events.startup.is_some() {
+        // Userspace said that it came.
+        mailbox::start(cx);
+        return Ok(Next::Resume);
+    }
     let woken = vcpu.stats().count_sleep(|| {
         vcpu.kick.block(|| !vcpu.shared().mailbox().inbox().is_empty() || !vcpu.requests.is_empty())
     });

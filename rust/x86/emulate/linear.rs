@@ -137,8 +137,11 @@ impl<V: Vendor> Processor<'_, '_, V> {
     }
 
     fn read_physical(&mut self, gpa: Gpa, buf: &mut [u8]) -> Result<(), Stop> {
-        if self.cx.vm.memory().kind(gpa) != Kind::Device && !self.is_apic_page(gpa) {
-            return self.cx.vm.memory().read(gpa, buf).map_err(|_| Stop::Unsupported);
+        let memory = self.cx.vm.memory();
+        let is_memory = memory.kind(gpa) != Kind::Device && !self.is_apic_page(gpa);
+        // A slot may have gone since, or have nothing behind it: then userspace is asked.
+        if is_memory && memory.read(gpa, buf).is_ok() {
+            return Ok(());
         }
         let mut gpa = gpa.raw();
         let mut rest = buf;
@@ -173,8 +176,10 @@ impl<V: Vendor> Processor<'_, '_, V> {
     }
 
     fn write_physical(&mut self, gpa: Gpa, data: &[u8]) -> Result<(), Stop> {
-        if self.cx.vm.memory().kind(gpa) == Kind::Memory && !self.is_apic_page(gpa) {
-            return self.cx.vm.memory().write(gpa, data).map_err(|_| Stop::Unsupported);
+        let memory = self.cx.vm.memory();
+        let is_memory = memory.kind(gpa) == Kind::Memory && !self.is_apic_page(gpa);
+        if is_memory && memory.write(gpa, data).is_ok() {
+            return Ok(());
         }
         let mut gpa = gpa.raw();
         let mut rest = data;

@@ -11,6 +11,7 @@ mod inject;
 mod io;
 mod irqchip;
 mod lapic;
+mod machine;
 mod memory;
 mod mm;
 mod mmio;
@@ -18,7 +19,9 @@ mod modes;
 mod msr;
 mod pv;
 mod run;
+mod smp;
 mod state;
+mod tsc;
 
 use anyhow::{Context, Result, bail, ensure};
 use kvm_bindings as abi;
@@ -39,6 +42,7 @@ pub(super) const ALL: &[&[Case]] = &[
     mmio::CASES,
     memory::CASES,
     msr::CASES,
+    machine::CASES,
     exception::CASES,
     modes::CASES,
     state::CASES,
@@ -49,6 +53,8 @@ pub(super) const ALL: &[&[Case]] = &[
     irqchip::CASES,
     event::CASES,
     pv::CASES,
+    tsc::CASES,
+    smp::CASES,
     dirty::CASES,
     mm::CASES,
     churn::CASES,
