@@ -8,8 +8,6 @@
 //!
 //! Cases ask the modules for the capabilities they need and are skipped where one isn't reported.
 
-#![allow(dead_code, reason = "the framework grows with the cases that use it")]
-
 mod cases;
 mod code;
 mod cpuid;

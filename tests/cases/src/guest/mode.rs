@@ -90,7 +90,6 @@ impl Mode {
 
 pub(super) const CR0_PE: u64 = 1;
 const CR0_BASE: u64 = 0x22;
-pub(super) const CR0_TS: u64 = 1 << 3;
 pub(super) const CR0_ET: u64 = 0x10;
 pub(super) const CR0_WP: u64 = 1 << 16;
 pub(super) const CR0_PG: u64 = 1 << 31;

@@ -66,7 +66,6 @@ requests! {
     ENABLE_CAP = write::<abi::kvm_enable_cap>(0xa3);
     SIGNAL_MSI = write::<abi::kvm_msi>(0xa5);
     CLEAR_DIRTY_LOG = both::<abi::kvm_clear_dirty_log>(0xc0);
-    GET_STATS_FD = number(0xce);
 
     RUN = number(0x80);
     GET_REGS = read::<abi::kvm_regs>(0x81);

@@ -185,9 +185,4 @@ impl Vm {
         vcpu.start(mode::Mode::Long, code)?;
         Ok(vcpu)
     }
-
-    /// Copies code to where guests start.
-    pub(super) fn load(&self, code: &[u8]) -> Result<()> {
-        self.ram.write_bytes(mode::CODE, code)
-    }
 }

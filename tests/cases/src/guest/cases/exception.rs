@@ -13,6 +13,7 @@ pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-exception-page-fault", page_fault),
     Case::guest("x86/micro-exception-page-fault-modes", page_fault_modes),
     Case::guest("x86/micro-exception-user", user),
+    Case::guest("x86/micro-exception-user-32", user_32),
     Case::guest("x86/micro-exception-trap-flag", trap_flag),
     Case::guest("x86/micro-exception-debug-registers", debug_registers),
     Case::guest("x86/micro-exception-double-fault", double_fault),
@@ -179,6 +180,28 @@ fn user() -> Result<()> {
     let trap = vcpu.expect_trap(13, 0)?;
     check_eq!((trap.rip, trap.cs), (CODE + 9, 0x43));
     check_eq!(vcpu.regs()?.rbx, 6);
+    Ok(())
+}
+
+/// 32-bit user code below a 64-bit kernel.
+fn user_32() -> Result<()> {
+    let vm = Vm::new()?;
+    let mut vcpu = vm.long(guest!(32;
+        "mov eax, 0xffffffff", "inc eax", "dec eax", "int 0x80", "mov ebx, [{data}]", "hlt"; data = DATA
+    ))?;
+    // A gate for everybody.
+    let gate = mode::IDT + 0x80 * 16;
+    let kernels: u64 = vm.ram().read(gate)?;
+    vm.ram().write(gate, kernels | 3 << 45)?;
+    vm.ram().write(DATA, 0x1234_5678u32)?;
+    vcpu.change_sregs(|sregs| {
+        sregs.cs = mode::flat(mode::USER_CODE_32);
+        (sregs.ds, sregs.ss) = (mode::flat(mode::USER_DATA), mode::flat(mode::USER_DATA));
+    })?;
+    let trap = vcpu.expect_trap(0x80, 0)?;
+    check_eq!((trap.cs, vcpu.regs()?.rax), (mode::USER_CODE_32.into(), 0xffff_ffff));
+    let trap = vcpu.expect_trap(13, 0)?;
+    check_eq!((trap.cs, vcpu.regs()?.rbx), (mode::USER_CODE_32.into(), 0x1234_5678));
     Ok(())
 }
 

@@ -281,6 +281,15 @@ fn pit() -> Result<()> {
     let state: abi::kvm_pit_state2 =
         request::take(vm.file(), request::GET_PIT2).context("KVM_GET_PIT2")?;
     check_eq!((state.channels[0].count, state.channels[0].mode), (5966, 2));
+    let other = abi::kvm_pit_state2 { flags: 1, ..state };
+    request::give(vm.file(), request::SET_PIT2, &other).context("KVM_SET_PIT2")?;
+    let got: abi::kvm_pit_state2 =
+        request::take(vm.file(), request::GET_PIT2).context("KVM_GET_PIT2")?;
+    check_eq!((got.channels[0].count, got.flags), (5966, 1));
+    // A struct whose first byte says whether ticks are made up for.
+    let control = 0u64;
+    request::give(vm.file(), request::REINJECT_CONTROL, &control)
+        .context("KVM_REINJECT_CONTROL")?;
     Ok(())
 }
 

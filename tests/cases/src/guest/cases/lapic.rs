@@ -273,7 +273,10 @@ fn started() -> Result<()> {
         Exit::Out { port: 0xe8, data, .. } => check_eq!(data[..2], [0x00, 0x90]),
         exit => bail!("{}", second.describe(&exit)),
     }
-    check_eq!(second.get::<abi::kvm_mp_state>(request::GET_MP_STATE)?, state(abi::KVM_MP_STATE_RUNNABLE));
+    check_eq!(
+        second.get::<abi::kvm_mp_state>(request::GET_MP_STATE)?,
+        state(abi::KVM_MP_STATE_RUNNABLE)
+    );
     Ok(())
 }
 

@@ -3,9 +3,11 @@
 
 use super::super::vcpu::Vcpu;
 use super::*;
+use crate::processor;
 
 pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-modes-boot", boot),
+    Case::guest("x86/micro-modes-16-bit", sixteen),
     Case::guest("x86/micro-modes-v86", v86),
     Case::guest("x86/micro-modes-task-gate", task_gate),
     Case::guest("x86/micro-modes-task-jump", task_jump),
@@ -57,6 +59,40 @@ fn boot() -> Result<()> {
     check_eq!((vcpu.sregs()?.efer & 0x500, vcpu.sregs()?.cs.l), (0x500, 0), "compatibility mode");
     vcpu.expect_report(0x100)?;
     check_eq!(vcpu.sregs()?.efer & 0x500, 0x100, "LMA went with paging");
+    Ok(())
+}
+
+/// 16-bit protected mode: offsets wrap at 64 KiB, and limits hold.
+fn sixteen() -> Result<()> {
+    let vm = Vm::new()?;
+    let mut vcpu = vm.vcpu(0)?;
+    vcpu.start(
+        Mode::Flat,
+        guest!(16;
+            "mov bx, 0xfffe", "mov ax, [bx + 0x6002]", "out 0xe8, eax",
+            "mov esi, 0x6000", "mov ax, [esi]", "out 0xe8, eax",
+            "mov eax, 0x12345678", "push eax", "pop cx", "pop dx",
+            "mov ax, 0x58", "mov ds, ax", "mov al, [0xff]", "mov al, [0x100]", "hlt"
+        ),
+    )?;
+    vm.ram().write(DATA, 0x1234u16)?;
+    // Data of 256 bytes.
+    vm.ram().write(mode::GDT + u64::from(mode::FREE), 0x0000_9300_0000_00ffu64)?;
+    vcpu.change_sregs(|sregs| {
+        sregs.cs = mode::flat(mode::CODE_16);
+        (sregs.ds, sregs.ss) = (mode::flat(mode::DATA_16), mode::flat(mode::DATA_16));
+    })?;
+    vcpu.change_regs(|regs| regs.rsp = 0x7ff0)?;
+    vcpu.expect_report(0x1234)?;
+    vcpu.expect_report(0x1234)?;
+    let regs = vcpu.regs()?;
+    check_eq!(regs.rsp, 0x7ff0);
+    if processor::is_tcg()? {
+        // It knows no limits.
+        return Ok(());
+    }
+    let trap = vcpu.expect_trap(13, 0)?;
+    check_eq!((trap.cs, vcpu.regs()?.rcx & 0xffff), (mode::CODE_16.into(), 0x5678));
     Ok(())
 }
 

@@ -96,10 +96,17 @@ fn invalidate() -> Result<()> {
     vm.ram().write(0x6_0000, 1u32)?;
     vm.ram().write(0x6_1000, 0u32)?;
     beside(&mut second, |exits| {
-        let done = first.run()?;
+        let done = first.run();
         if let Some(exit) = exits.try_next() {
             bail!("the other vCPU sees the wrong page: {exit:x?}");
         }
+        let done = done.with_context(|| {
+            format!(
+                "round {:?}, seen {:?}",
+                vm.ram().read::<u32>(DATA),
+                vm.ram().read::<u32>(DATA + 64)
+            )
+        })?;
         let finished = Exit::Out { port: 0xe8, size: 4, data: vec![0; 4] };
         check_eq!(done, finished);
         Ok(())
@@ -221,7 +228,7 @@ fn broadcast() -> Result<()> {
     const ROUNDS: u32 = 200;
     let vm = Vm::new()?;
     vm.create_irqchip()?;
-    let mut first = vm.vcpu(0)?;
+    let first = vm.vcpu(0)?;
     first.start(
         Mode::Long,
         guest!(64;

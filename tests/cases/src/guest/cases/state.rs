@@ -205,6 +205,10 @@ fn xsave() -> Result<()> {
     check_eq!(after[160 + 64..160 + 80], [0xff; 16]);
     check_eq!(after[576 + 64..576 + 80], [0xff; 16]);
     check_eq!(after[512] & 7 & !1, 6, "XSTATE_BV");
+    if vm.capability(abi::KVM_CAP_XSAVE2)? == 4096 {
+        let other: Area = vcpu.get(request::GET_XSAVE2)?;
+        ensure!(other.0 == after, "KVM_GET_XSAVE2 gives something else");
+    }
     // Components that the processor hasn't got.
     area.0[512..520].copy_from_slice(&(1u64 << 62).to_le_bytes());
     check_eq!(vcpu.try_set(request::SET_XSAVE, &area), Err(Errno::EINVAL));
