@@ -609,6 +609,11 @@ impl Control for SvmControl {
         }
     }
 
+    fn set_tables(&mut self, root: u64) {
+        self.vmcb.control.nested_cr3 = root;
+        self.changed(Clean::NESTED_PAGING);
+    }
+
     fn flush_tlb(&mut self) {
         self.flush = true;
     }

@@ -58,7 +58,8 @@ pub(crate) fn handle(cx: &mut Cx<'_, Svm>) -> Result<Next> {
         Exit::Exception(vector) => exception(cx, vector),
         Exit::TaskSwitch => exit::task_switch::handle(cx, &switch(&cx.state.control)),
         Exit::Shutdown => userspace::exit(cx, reason::KVM_EXIT_SHUTDOWN),
-        Exit::Svm(_) | Exit::Invlpga | Exit::Rdpru | Exit::Rsm => {
+        Exit::Rsm => exit::smm::rsm(cx),
+        Exit::Svm(_) | Exit::Invlpga | Exit::Rdpru => {
             cx.state.events.raise(Exception::new(Vector::Ud));
             Ok(Next::Resume)
         }

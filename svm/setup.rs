@@ -26,6 +26,7 @@ impl Vendor for Svm {
     const EXTENSION: Extension = Extension::Svm;
     const AMD: bool = true;
     const CAN_RUN: bool = true;
+    const HAS_SMM: bool = true;
     type Control = SvmControl;
 
     fn is_present() -> bool {

@@ -119,6 +119,10 @@ capabilities! {
     KVM_CAP_CHECK_EXTENSION_VM = 105;
     /// Old quirks can be turned off.
     KVM_CAP_DISABLE_QUIRKS = 116;
+    /// System-management mode.
+    KVM_CAP_X86_SMM = 117;
+    /// Address spaces that slots can be in.
+    KVM_CAP_MULTI_ADDRESS_SPACE = 118;
     /// Local APICs without the other controllers.
     KVM_CAP_SPLIT_IRQCHIP = 121;
     /// An ioeventfd can take writes of any length.

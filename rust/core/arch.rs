@@ -39,6 +39,9 @@ pub trait Arch: Sized + 'static {
     /// One more than the highest vCPU id.
     const MAX_VCPU_ID: u32;
 
+    /// Address spaces that a VM has: 1, or 2 if its vCPUs can be in one or the other.
+    const ADDRESS_SPACES: u32 = 1;
+
     /// What a vCPU's file answers to a KVM ioctl that it doesn't know.
     const UNKNOWN_VCPU_IOCTL: Error;
 

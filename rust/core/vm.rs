@@ -49,6 +49,8 @@ pub struct Vm<A: Arch> {
     arch: A::Vm,
     #[pin]
     memory: Registration<Memory<A>>,
+    /// The second address space, once it was used.
+    second: SetOnce<Arc<Registration<Memory<A>>>>,
     #[pin]
     io: Io<A>,
     #[pin]
@@ -79,6 +81,7 @@ impl<A: Arch> Vm<A> {
         let vm = Arc::pin_init(
             try_pin_init!(Self {
                 memory <- memory,
+                second: SetOnce::new(),
                 owner,
                 create <- new_mutex!((), "kvm_vm_create"),
                 arch <- A::new_vm(kind),
@@ -105,6 +108,46 @@ impl<A: Arch> Vm<A> {
     #[inline]
     pub fn memory(&self) -> &Memory<A> {
         &self.memory
+    }
+
+    /// The memory of the first or the second address space, which a vCPU is in.
+    #[inline]
+    pub fn memory_of(&self, is_second: bool) -> &Memory<A> {
+        match self.second.as_ref() {
+            Some(second) if is_second => second,
+            _ => &self.memory,
+        }
+    }
+
+    /// The second address space: from now on [`Self::memory_of`] has it.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the architecture has only one; those of [`Memory::create`].
+    pub fn second_memory(&self) -> Result<&Memory<A>> {
+        if A::ADDRESS_SPACES < 2 {
+            return Err(EINVAL);
+        }
+        if self.second.as_ref().is_none() {
+            let _creating = self.create.lock();
+            if self.second.as_ref().is_none() {
+                let memory = Arc::pin_init(self.memory.create_second(), GFP_KERNEL_ACCOUNT)?;
+                self.second.populate(memory);
+            }
+        }
+        self.second.as_ref().map(|memory| &***memory).ok_or(EINVAL)
+    }
+
+    /// An ioctl of the VM's file, if it is one about memory.
+    fn memory_ioctl(&self, request: u32, arg: usize) -> Option<Result<u32>> {
+        match Memory::<A>::addressed(request, arg) {
+            Ok(1) if A::ADDRESS_SPACES > 1 => match self.second_memory() {
+                Ok(second) => second.ioctl(request, arg),
+                Err(error) => Some(Err(error)),
+            },
+            Ok(_) => self.memory.ioctl(request, arg),
+            Err(error) => Some(Err(error)),
+        }
     }
 
     /// What is on its I/O buses.
@@ -157,9 +200,15 @@ impl<A: Arch> Vm<A> {
     /// Turns a capability on (`KVM_ENABLE_CAP`).
     fn enable_cap(vm: ArcBorrow<'_, Self>, arg: usize) -> Result<u32> {
         let wanted: EnableCap = user::read(arg)?;
-        vm.memory
-            .enable_cap(wanted.cap, wanted.flags, wanted.args)
-            .unwrap_or_else(|| A::enable_cap(vm, &wanted))
+        let EnableCap { cap, flags, args, .. } = wanted;
+        let Some(result) = vm.memory.enable_cap(cap, flags, args) else {
+            return A::enable_cap(vm, &wanted);
+        };
+        if let Some(second) = vm.second.as_ref() {
+            // The same answer.
+            let _ = second.enable_cap(cap, flags, args);
+        }
+        result
     }
 
     /// Makes a vCPU and opens a file on it (`KVM_CREATE_VCPU`). Not inlined: its
@@ -200,7 +249,7 @@ impl<A: Arch> AnonFile for Vm<A> {
             KVM_CHECK_EXTENSION => Ok(capability::check_vm(&this, arg)),
             KVM_CREATE_VCPU => Self::create_vcpu(this, arg),
             KVM_ENABLE_CAP => Self::enable_cap(this, arg),
-            _ => match this.memory.ioctl(request, arg) {
+            _ => match this.memory_ioctl(request, arg) {
                 Some(result) => result,
                 None => match wiring::vm_ioctl(this, request, arg) {
                     Some(result) => result,

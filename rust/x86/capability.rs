@@ -48,6 +48,7 @@ pub(crate) fn check<V: Vendor>(capability: u32) -> u32 {
         KVM_CAP_SET_GUEST_DEBUG | KVM_CAP_X86_ROBUST_SINGLESTEP => V::CAN_RUN.into(),
         KVM_CAP_SET_GUEST_DEBUG2 if V::CAN_RUN => want::ALL,
         KVM_CAP_HLT => V::CAN_RUN.into(),
+        KVM_CAP_X86_SMM => V::HAS_SMM.into(),
         KVM_CAP_X86_DISABLE_EXITS if V::CAN_RUN => no_exit::allowed(),
         KVM_CAP_ADJUST_CLOCK => pv::clock::FLAGS,
         KVM_CAP_DISABLE_QUIRKS2 => QUIRKS as u32,

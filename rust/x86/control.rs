@@ -99,6 +99,9 @@ pub trait Control: Send {
 
     /// Added to the host's TSC when the guest reads its own.
     fn set_tsc_offset(&mut self, offset: u64);
+    /// Runs the guest on second-level tables with this root from the next entry on,
+    /// before which its translations are forgotten ([`Self::flush_tlb`]).
+    fn set_tables(&mut self, root: u64);
     /// Forgets all cached translations of this guest before the next entry.
     fn flush_tlb(&mut self);
     /// Exceptions and debug registers that a debugger wants to see.

@@ -8,7 +8,7 @@ use x86_defs::{Dr6, Dr7};
 /// Bits of DR6 that always read as one.
 const DR6_FIXED: u64 = 0xffff_0ff0;
 /// Bit of DR7 that always reads as one.
-const DR7_FIXED: u64 = 0x400;
+pub(crate) const DR7_FIXED: u64 = 0x400;
 
 /// The guest's debug registers.
 #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,7 @@ use crate::{
     apic,
     control::Control,
     debug::want,
-    interrupts,
+    interrupts, smm,
     state::{Cx, VcpuState},
     vendor::Vendor,
 };
@@ -142,8 +142,14 @@ pub fn deliver<V: Vendor>(cx: &mut Cx<'_, V>) {
         inject_exception(cx, exception);
     } else if state.debug.wants(want::NO_INTERRUPTS) {
         return;
-    } else if !deliver_nmi(cx) {
-        deliver_interrupt(cx);
+    } else {
+        if cx.state.events.smi && !cx.state.smm.is_active() {
+            cx.state.events.smi = false;
+            smm::enter(cx);
+        }
+        if !deliver_nmi(cx) {
+            deliver_interrupt(cx);
+        }
     }
     open_windows(cx);
     apic::before_entry(cx);
@@ -238,7 +244,7 @@ fn open_windows<V: Vendor>(cx: &mut Cx<'_, V>) {
     if state.events.nmis != 0 {
         state.control.want_nmi_window();
     }
-    if state.events.exception.is_some() || state.events.smi {
+    if state.events.exception.is_some() || state.events.smi && !state.smm.is_active() {
         state.events.check = true;
     }
 }

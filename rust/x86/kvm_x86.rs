@@ -18,6 +18,7 @@
 //! - `capability`: what a VM can do; `ioctl`: which function answers which request.
 //! - [`wiring`]: interrupt routes, in-kernel devices, counters.
 //! - [`pv`]: what KVM offers to guests that know of it.
+//! - [`smm`]: system-management mode.
 //! - `params`: module parameters; `report`: messages in bounded number.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -49,6 +50,7 @@ mod request;
 mod run;
 pub mod settings;
 pub mod shared;
+pub mod smm;
 pub mod state;
 pub mod tsc;
 pub mod userspace;

@@ -39,7 +39,7 @@ fn empty<V: Vendor>(cx: &mut Cx<'_, V>) {
     if new.contains(Events::NMI) {
         events.add_nmi(cx.state.control.nmi_blocked());
     }
-    if new.contains(Events::SMI) {
+    if V::HAS_SMM && new.contains(Events::SMI) {
         events.smi = true;
     }
     if new.contains(Events::INIT) {
@@ -66,6 +66,11 @@ pub(crate) fn open<V: Vendor>(cx: &mut Cx<'_, V>) {
 
 /// Does what INIT and start-up messages say (SDM vol. 3, 9.4.3).
 pub(crate) fn start<V: Vendor>(cx: &mut Cx<'_, V>) {
+    if cx.state.smm.is_active() {
+        // INIT waits for RSM; the message after it is lost.
+        cx.state.events.startup = None;
+        return;
+    }
     if cx.state.events.init {
         let startup = cx.state.events.startup;
         cx.state.reset(true);
@@ -95,7 +100,7 @@ pub(crate) fn has_reason_to_run<V: Vendor>(cx: &Cx<'_, V>) -> bool {
     events.injected.is_some()
         || events.exception.is_some()
         || events.nmis != 0 && !state.control.nmi_blocked()
-        || events.smi
+        || events.smi && !state.smm.is_active()
         || state.pv.unhalted
         || interrupts_open(&state.control) && interrupts::is_pending(cx)
 }

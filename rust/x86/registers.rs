@@ -69,7 +69,15 @@ fn write_cr4<V: Vendor>(cx: &mut Cx<'_, V>, value: u64) -> Result<(), Stop> {
 }
 
 /// Makes the registers what they are to be, and does what follows.
-fn commit<V: Vendor>(cx: &mut Cx<'_, V>, new: Registers, change: Change) -> Result<(), Stop> {
+///
+/// # Errors
+///
+/// #GP(0) for page-directory pointers that can't be; then nothing has changed.
+pub(crate) fn commit<V: Vendor>(
+    cx: &mut Cx<'_, V>,
+    new: Registers,
+    change: Change,
+) -> Result<(), Stop> {
     if change.contains(Change::LOAD_PDPTES) {
         load_pdptrs(cx, new.cr3)?;
     }
@@ -99,7 +107,7 @@ fn commit<V: Vendor>(cx: &mut Cx<'_, V>, new: Registers, change: Change) -> Resu
 pub(crate) fn load_pdptrs<V: Vendor>(cx: &mut Cx<'_, V>, cr3: u64) -> Result<(), Stop> {
     let mut bytes = [0; 32];
     let table = Gpa::new(cr3 & 0xffff_ffe0);
-    cx.vm.memory().read(table, &mut bytes).map_err(|_| Stop::GP0)?;
+    cx.vm.memory_of(cx.state.smm.is_active()).read(table, &mut bytes).map_err(|_| Stop::GP0)?;
     let mut pointers = [0; 4];
     for (pointer, bytes) in pointers.iter_mut().zip(bytes.chunks_exact(8)) {
         let mut raw = [0; 8];

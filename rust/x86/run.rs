@@ -60,6 +60,10 @@ fn run_loop<V: Vendor>(cx: &mut Cx<'_, V>) -> Result {
     if userspace::run_page(cx)?.read::<u8, { offset::IMMEDIATE_EXIT }>() != 0 {
         return interrupted(cx);
     }
+    if cx.state.events.init {
+        // Userspace said that it came.
+        mailbox::start(cx);
+    }
     while turn(cx)? == Next::Resume {}
     Ok(())
 }

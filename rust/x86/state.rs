@@ -10,6 +10,7 @@ use crate::{
     inject::Events,
     presence::Presence,
     pv::Pv,
+    smm::Smm,
     tsc::Tsc,
     userspace::Completion,
     vendor::{Vendor, X86},
@@ -105,6 +106,8 @@ pub struct VcpuState<V: Vendor> {
     pub pv: Pv,
     /// Where SMRAM is.
     pub smbase: u64,
+    /// Whether it is in system-management mode.
+    pub smm: Smm,
     /// What a CPU keeps of it.
     pub(crate) presence: Presence,
     /// It was in the guest at least once: its CPUID is fixed.
@@ -141,6 +144,7 @@ impl<V: Vendor> VcpuState<V> {
             mce: Mce::default(),
             pv: Pv::default(),
             smbase: SMBASE_RESET,
+            smm: Smm::default(),
             presence: Presence::new(),
             has_run: false,
             replay: Replay::new(),

@@ -177,6 +177,7 @@ pub(crate) fn publish<V: Vendor>(cx: &Cx<'_, V>) -> Result {
     run.write::<u64, { offset::APIC_BASE }>(crate::regs::apic_base(cx.state));
     let ready = interrupts::ready_for_injection(cx);
     run.write::<u8, { offset::READY_FOR_INTERRUPT_INJECTION }>(ready.into());
-    run.write::<u16, { offset::FLAGS }>(0);
+    let flags = if cx.state.smm.is_active() { run::flag::SMM } else { 0 };
+    run.write::<u16, { offset::FLAGS }>(flags);
     Ok(())
 }

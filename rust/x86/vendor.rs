@@ -36,6 +36,8 @@ pub trait Vendor: Paging + Sized {
     const AMD: bool;
     /// Guests can be entered.
     const CAN_RUN: bool;
+    /// They can have system-management mode: RSM gets to [`crate::exit::smm`].
+    const HAS_SMM: bool = false;
     /// A vCPU's control block.
     type Control: Control;
 
@@ -83,6 +85,7 @@ impl<V: Vendor> Arch for X86<V> {
     const VCPU_MMAP_PAGES: u32 = 3;
     // The ring belongs to the VM.
     const VCPU_OWN_PAGES: u32 = 2;
+    const ADDRESS_SPACES: u32 = if V::HAS_SMM { 2 } else { 1 };
     const MAX_VCPUS: u32 = 1024;
     // Ids carry topology, which leaves gaps.
     const MAX_VCPU_ID: u32 = 4096;

@@ -74,7 +74,7 @@ impl<A: Arch> Memory<A> {
     pub(super) fn get_dirty_log(&self, arg: usize) -> Result<u32> {
         let request: DirtyLog = user::read(arg)?;
         let settings = self.changing.lock();
-        let (slot, log) = logged(&settings, request.slot)?;
+        let (slot, log) = logged(&settings, self.slot_id(request.slot)?)?;
         let copy = if settings.manual_protect {
             let mut copy = KVVec::with_capacity(log.words.len(), GFP_KERNEL_ACCOUNT)?;
             for word in &log.words {
@@ -123,7 +123,7 @@ impl<A: Arch> Memory<A> {
             return Err(EINVAL);
         }
         let settings = self.changing.lock();
-        let (slot, log) = logged(&settings, request.slot)?;
+        let (slot, log) = logged(&settings, self.slot_id(request.slot)?)?;
         let behind = slot.place.frames.checked_sub(first).ok_or(EINVAL)?;
         if count > behind || count < behind && count % WORD != 0 {
             return Err(EINVAL);
@@ -206,8 +206,10 @@ impl<A: Arch> Protect<'_, A> {
 }
 
 /// The slot that a request names, and its log.
-fn logged(settings: &Settings, number: u32) -> Result<(Arc<MemSlot>, Arc<DirtyBitmap>)> {
-    let id = u16::try_from(number).ok().filter(|id| *id < MAX_SLOTS).ok_or(EINVAL)?;
+fn logged(settings: &Settings, id: u16) -> Result<(Arc<MemSlot>, Arc<DirtyBitmap>)> {
+    if id >= MAX_SLOTS {
+        return Err(EINVAL);
+    }
     let slot = settings.numbers.get(id).cloned().ok_or(ENOENT)?;
     let log = slot.dirty.clone().ok_or(ENOENT)?;
     Ok((slot, log))

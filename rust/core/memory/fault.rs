@@ -41,6 +41,13 @@ pub struct VcpuMemory<A: Arch> {
     last: Option<Arc<MemSlot>>,
 }
 
+impl<A: Arch> VcpuMemory<A> {
+    /// The vCPU goes on in another address space of the VM.
+    pub fn moved(&mut self) {
+        self.last = None;
+    }
+}
+
 /// What a fault found out, before it maps.
 struct Plan<'a> {
     gfn: Gfn,

@@ -36,7 +36,7 @@ use kernel::{
 };
 use kvm_paging::{addr::Gfn, flush::FlushDebt};
 use kvm_sys::{
-    map_section, mmu_notifier::Registration, process::AddressSpace, srcu_cell::SrcuCell,
+    map_section, mmu_notifier::Registration, process::AddressSpace, srcu_cell::SrcuCell, user,
 };
 use kvm_uapi::{
     cap::KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
@@ -59,6 +59,9 @@ pub trait Flush: Send + Sync {
     fn flush(&self, first: Gfn, frames: u64);
 }
 
+/// The upper half of a slot's number is the address space.
+const SPACE_SHIFT: u32 = 16;
+
 /// Frames that are worked on in one go: 1 GiB.
 const STEP: u64 = 1 << 18;
 
@@ -77,6 +80,8 @@ struct Settings {
 #[pin_data]
 pub struct Memory<A: Arch> {
     space: AddressSpace,
+    /// Which of the VM's address spaces this is.
+    number: u16,
     tables: A::Tables,
     flush: Arc<dyn Flush>,
     sections: Arc<Sections>,
@@ -104,20 +109,80 @@ impl<A: Arch> Memory<A> {
         flush: Arc<dyn Flush>,
         stats: &VmStats<A>,
     ) -> Result<impl PinInit<Registration<Self>, Error>> {
-        let owner = space.clone();
         let sections = Arc::new(Sections::new(), GFP_KERNEL_ACCOUNT)?;
         stats.sections.populate(sections.clone());
+        Ok(Self::build(space, 0, flush, sections, Settings::default()))
+    }
+
+    /// Another address space of the same VM, without memory. vCPUs use what they
+    /// have for mapping in both ([`VcpuMemory::moved`]).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::create`].
+    pub fn create_second(&self) -> impl PinInit<Registration<Self>, Error> {
+        let settings = self.changing.lock();
+        let chosen = Settings {
+            manual_protect: settings.manual_protect,
+            initially_set: settings.initially_set,
+            numbers: Numbers::default(),
+        };
+        drop(settings);
+        Self::build(self.space.clone(), 1, self.flush.clone(), self.sections.clone(), chosen)
+    }
+
+    fn build(
+        space: AddressSpace,
+        number: u16,
+        flush: Arc<dyn Flush>,
+        sections: Arc<Sections>,
+        settings: Settings,
+    ) -> impl PinInit<Registration<Self>, Error> {
+        let owner = space.clone();
         let memory = try_pin_init!(Self {
             sections,
             space: owner,
+            number,
             tables: A::Tables::new()?,
             flush,
             changes <- Changes::new(),
-            changing <- new_mutex!(Settings::default(), "kvm_memory"),
+            changing <- new_mutex!(settings, "kvm_memory"),
             slots <- SrcuCell::new(KBox::new(SlotSet::new(), GFP_KERNEL_ACCOUNT)?),
             generation: AtomicU64::new(0),
         });
-        Ok(Registration::new(space, memory))
+        Registration::new(space, memory)
+    }
+
+    /// Which of its address spaces an ioctl of the VM's file is about, if it is one
+    /// about slots.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` if its argument can't be read.
+    pub fn addressed(request: u32, arg: usize) -> Result<u32> {
+        match request {
+            KVM_SET_USER_MEMORY_REGION
+            | KVM_SET_USER_MEMORY_REGION2
+            | KVM_GET_DIRTY_LOG
+            | KVM_CLEAR_DIRTY_LOG => {
+                // All of them begin with the slot's number.
+                let slot: u32 = user::read(arg)?;
+                Ok(slot >> SPACE_SHIFT)
+            }
+            _ => Ok(0),
+        }
+    }
+
+    /// The number of a slot within this address space.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for one of another address space.
+    fn slot_id(&self, slot: u32) -> Result<u16> {
+        if slot >> SPACE_SHIFT != u32::from(self.number) {
+            return Err(EINVAL);
+        }
+        Ok(slot as u16)
     }
 
     /// Physical address of the tables' root. Constant.

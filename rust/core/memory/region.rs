@@ -49,8 +49,7 @@ impl<A: Arch> Memory<A> {
     }
 
     fn change(&self, region: &UserspaceMemoryRegion) -> Result<u32> {
-        // The upper half is the address space; there is one.
-        let id = u16::try_from(region.slot).map_err(|_| EINVAL)?;
+        let id = self.slot_id(region.slot)?;
         let flags = MemFlags::from_bits(region.flags).ok_or(EINVAL)?;
         if !ALLOWED.contains(flags)
             || !process::may_access(region.userspace_addr, region.memory_size)

@@ -59,7 +59,7 @@ pub(crate) fn paging<V: Vendor>(state: &VcpuState<V>) -> Paging {
 /// Where a linear address leads, for the guest's kernel.
 pub(super) fn physical<V: Vendor>(cx: &Cx<'_, V>, linear: u64) -> Option<u64> {
     let access = mode::Access { write: false, fetch: false, user: false, smap_override: true };
-    let mut guest = cx.vm.memory().guest();
+    let mut guest = cx.vm.memory_of(cx.state.smm.is_active()).guest();
     walk::translate(&paging(cx.state), &mut guest, linear, access)
         .ok()
         .map(|translation| translation.gpa.raw())
@@ -103,7 +103,7 @@ impl<V: Vendor> Processor<'_, '_, V> {
             smap_override: !system && state.control.rflags().contains(Rflags::AC),
         };
         let paging = paging(state);
-        let mut guest = self.cx.vm.memory().guest();
+        let mut guest = self.cx.vm.memory_of(self.cx.state.smm.is_active()).guest();
         match walk::translate(&paging, &mut guest, linear, access) {
             Ok(translation) => Ok(translation.gpa),
             Err(Failed::Guest(fault)) => {
@@ -133,11 +133,15 @@ impl<V: Vendor> Processor<'_, '_, V> {
     /// Fetches code within one page.
     pub(super) fn fetch_linear(&mut self, linear: u64, buf: &mut [u8]) -> Result<(), Stop> {
         let gpa = self.translate(linear, false, true, false)?;
-        self.cx.vm.memory().read(gpa, buf).map_err(|_| Stop::Unsupported)
+        self.cx
+            .vm
+            .memory_of(self.cx.state.smm.is_active())
+            .read(gpa, buf)
+            .map_err(|_| Stop::Unsupported)
     }
 
     fn read_physical(&mut self, gpa: Gpa, buf: &mut [u8]) -> Result<(), Stop> {
-        let memory = self.cx.vm.memory();
+        let memory = self.cx.vm.memory_of(self.cx.state.smm.is_active());
         let is_memory = memory.kind(gpa) != Kind::Device && !self.is_apic_page(gpa);
         // A slot may have gone since, or have nothing behind it: then userspace is asked.
         if is_memory && memory.read(gpa, buf).is_ok() {
@@ -176,7 +180,7 @@ impl<V: Vendor> Processor<'_, '_, V> {
     }
 
     fn write_physical(&mut self, gpa: Gpa, data: &[u8]) -> Result<(), Stop> {
-        let memory = self.cx.vm.memory();
+        let memory = self.cx.vm.memory_of(self.cx.state.smm.is_active());
         let is_memory = memory.kind(gpa) == Kind::Memory && !self.is_apic_page(gpa);
         if is_memory && memory.write(gpa, data).is_ok() {
             return Ok(());
@@ -204,14 +208,16 @@ impl<V: Vendor> Processor<'_, '_, V> {
         let len = new.len();
         let gpa = self.translate(linear, true, false, access.system)?;
         let is_aligned = gpa.raw() & (len as u64).wrapping_sub(1) == 0;
-        if !is_aligned || self.cx.vm.memory().kind(gpa) != Kind::Memory {
+        if !is_aligned
+            || self.cx.vm.memory_of(self.cx.state.smm.is_active()).kind(gpa) != Kind::Memory
+        {
             self.write_linear(linear, new, access)?;
             return Ok(true);
         }
         if len > 8 {
             return Err(Stop::Unsupported);
         }
-        let guest = self.cx.vm.memory().guest();
+        let guest = self.cx.vm.memory_of(self.cx.state.smm.is_active()).guest();
         let exchanged = guest.compare_exchange(gpa, len, to_u64(old), to_u64(new));
         exchanged.map_err(|_| Stop::Unsupported)
     }

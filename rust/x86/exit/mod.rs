@@ -9,6 +9,7 @@ pub mod msr;
 pub mod page_fault;
 pub mod pause;
 pub mod port;
+pub mod smm;
 pub mod task_switch;
 pub mod undefined;
 pub mod window;

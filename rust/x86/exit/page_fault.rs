@@ -17,7 +17,7 @@ pub fn mmio<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa, access: Access) -> Result<N
     if access.contains(Access::WRITE) && cx.vm.io().fast_mmio(gpa.raw()) {
         return emulate::skip(cx);
     }
-    if cx.vm.memory().is_mmio(gpa) {
+    if cx.vm.memory_of(cx.state.smm.is_active()).is_mmio(gpa) {
         return emulate::instruction(cx);
     }
     // The mark is from before a change of the slots.
@@ -32,7 +32,8 @@ pub fn mmio<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa, access: Access) -> Result<N
 pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa, access: Access) -> Result<Next> {
     let stats = &cx.vcpu.stats().arch;
     stats.pf_taken.add(1);
-    let fault = cx.vm.memory().fault(&mut cx.state.memory, gpa, access);
+    let memory = cx.vm.memory_of(cx.state.smm.is_active());
+    let fault = memory.fault(&mut cx.state.memory, gpa, access);
     match fault {
         Ok(Fault::Mapped) => stats.pf_fixed.add(1),
         Ok(Fault::Spurious) => stats.pf_spurious.add(1),

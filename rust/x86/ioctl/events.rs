@@ -5,7 +5,7 @@
 use crate::{
     control::Control,
     inject::{self, Injected},
-    mailbox,
+    mailbox, smm,
     state::{Activity, Cx},
     vendor::Vendor,
 };
@@ -63,7 +63,12 @@ pub(crate) fn snapshot<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<VcpuEvents> {
         },
         sipi_vector: 0,
         flags,
-        smi: EventSmi { smm: 0, pending: 0, smm_inside_nmi: 0, latched_init: 0 },
+        smi: EventSmi {
+            smm: cx.state.smm.is_active().into(),
+            pending: events.smi.into(),
+            smm_inside_nmi: cx.state.smm.is_inside_nmi().into(),
+            latched_init: (cx.state.apic.is_some() && events.init).into(),
+        },
         triple_fault,
         reserved: [0; 26],
         exception_has_payload: payload.is_some().into(),
@@ -109,13 +114,27 @@ fn interrupt<V: Vendor>(events: &inject::Events, shadow: Shadow) -> EventInterru
         injected: waiting.is_some().into(),
         nr: waiting.unwrap_or(0),
         soft: 0,
-        shadow: match shadow {
-            Shadow::None => 0,
-            // One bit for both kinds.
-            _ if V::AMD => SHADOW_MOV_SS | SHADOW_STI,
-            Shadow::Sti => SHADOW_STI,
-            _ => SHADOW_MOV_SS,
-        },
+        shadow: shadow_bits::<V>(shadow),
+    }
+}
+
+/// What is blocked, as userspace and SMRAM have it.
+pub(crate) fn shadow_bits<V: Vendor>(shadow: Shadow) -> u8 {
+    match shadow {
+        Shadow::None => 0,
+        // One bit for both kinds.
+        _ if V::AMD => SHADOW_MOV_SS | SHADOW_STI,
+        Shadow::Sti => SHADOW_STI,
+        _ => SHADOW_MOV_SS,
+    }
+}
+
+/// The other way.
+pub(crate) fn shadow_of_bits(bits: u8) -> Shadow {
+    match bits {
+        0 => Shadow::None,
+        bits if bits & SHADOW_MOV_SS != 0 => Shadow::MovSs,
+        _ => Shadow::Sti,
     }
 }
 
@@ -124,7 +143,7 @@ fn interrupt<V: Vendor>(events: &inject::Events, shadow: Shadow) -> EventInterru
 /// # Errors
 ///
 /// `EINVAL` for unknown flags, for exceptions that aren't, for what needs a
-/// capability that isn't enabled, and for system-management mode.
+/// capability that isn't enabled, and for system-management mode where there is none.
 pub(crate) fn restore<V: Vendor>(cx: &mut Cx<'_, V>, new: &VcpuEvents) -> Result {
     let has = |flag| new.flags & flag != 0;
     let settings = &cx.vm.arch().settings;
@@ -132,22 +151,22 @@ pub(crate) fn restore<V: Vendor>(cx: &mut Cx<'_, V>, new: &VcpuEvents) -> Result
     let payload = has(flag::PAYLOAD) && !settings.exception_payload();
     let triple = has(flag::TRIPLE_FAULT) && !settings.triple_fault_event();
     let smi = &new.smi;
-    let smm = has(flag::SMM) && (smi.smm | smi.pending | smi.smm_inside_nmi) != 0;
+    let no_smm = !V::HAS_SMM && (smi.smm | smi.pending | smi.smm_inside_nmi) != 0;
+    let smm = has(flag::SMM) && no_smm;
     if unknown || payload || triple || smm {
         return Err(EINVAL);
     }
     let (pending, injected) = exceptions(new)?;
     mailbox::collect(cx);
+    if has(flag::SMM) {
+        restore_smm(cx, smi)?;
+    }
     let state = &mut *cx.state;
     state.events.exception = pending;
     state.events.injected = injected.or_else(|| interrupted(new));
     state.events.user_interrupt = None;
     if has(flag::SHADOW) {
-        state.control.set_shadow(match new.interrupt.shadow {
-            0 => Shadow::None,
-            shadow if shadow & SHADOW_MOV_SS != 0 => Shadow::MovSs,
-            _ => Shadow::Sti,
-        });
+        state.control.set_shadow(shadow_of_bits(new.interrupt.shadow));
     }
     if has(flag::NMI_PENDING) {
         state.events.nmis = new.nmi.pending.min(2);
@@ -160,6 +179,22 @@ pub(crate) fn restore<V: Vendor>(cx: &mut Cx<'_, V>, new: &VcpuEvents) -> Result
         state.events.triple_fault = new.triple_fault.pending != 0;
     }
     state.events.check = true;
+    Ok(())
+}
+
+/// System-management mode, and what waits for its end.
+///
+/// # Errors
+///
+/// Those of [`smm::change`].
+fn restore_smm<V: Vendor>(cx: &mut Cx<'_, V>, smi: &EventSmi) -> Result {
+    if V::HAS_SMM {
+        smm::change(cx, smi.smm != 0, smi.smm_inside_nmi != 0)?;
+    }
+    cx.state.events.smi = smi.pending != 0;
+    if cx.state.apic.is_some() {
+        cx.state.events.init = smi.latched_init != 0;
+    }
     Ok(())
 }
 

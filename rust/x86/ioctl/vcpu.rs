@@ -14,7 +14,7 @@ use kvm_uapi::ioctl::{
         KVM_GET_XSAVE, KVM_GET_XSAVE2, KVM_INTERRUPT, KVM_KVMCLOCK_CTRL, KVM_NMI, KVM_SET_CPUID2,
         KVM_SET_DEBUGREGS, KVM_SET_FPU, KVM_SET_GUEST_DEBUG, KVM_SET_LAPIC, KVM_SET_MSRS,
         KVM_SET_REGS, KVM_SET_SREGS, KVM_SET_SREGS2, KVM_SET_TSC_KHZ, KVM_SET_VAPIC_ADDR,
-        KVM_SET_VCPU_EVENTS, KVM_SET_XCRS, KVM_SET_XSAVE, KVM_TPR_ACCESS_REPORTING,
+        KVM_SET_VCPU_EVENTS, KVM_SET_XCRS, KVM_SET_XSAVE, KVM_SMI, KVM_TPR_ACCESS_REPORTING,
         KVM_X86_SETUP_MCE, KVM_X86_SET_MCE,
     },
     KVM_GET_MP_STATE, KVM_RUN, KVM_SET_MP_STATE, KVM_TRANSLATE,
@@ -67,7 +67,16 @@ pub(crate) fn ioctl<V: Vendor>(cx: &mut Cx<'_, V>, request: u32, arg: usize) -> 
             cx.state.events.add_nmi(cx.state.control.nmi_blocked());
             Ok(0)
         }
-        _ => cx.vm.memory().vcpu_ioctl(&mut cx.state.memory, request, arg).unwrap_or(Err(EINVAL)),
+        KVM_SMI if V::HAS_SMM => {
+            cx.state.events.smi = true;
+            cx.state.events.check = true;
+            Ok(0)
+        }
+        _ => cx
+            .vm
+            .memory_of(cx.state.smm.is_active())
+            .vcpu_ioctl(&mut cx.state.memory, request, arg)
+            .unwrap_or(Err(EINVAL)),
     }
 }
 

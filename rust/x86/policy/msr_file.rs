@@ -154,6 +154,11 @@ impl MsrFile {
         self.0.get(slot as usize).copied().unwrap_or(0)
     }
 
+    /// Counts an SMI.
+    pub fn count_smi(&mut self) {
+        self.put(Stored::SmiCount, self.get(Stored::SmiCount).wrapping_add(1));
+    }
+
     /// A read after [`check_read`](crate::msr::check_read).
     ///
     /// # Errors
