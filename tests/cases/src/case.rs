@@ -28,8 +28,6 @@ pub(crate) struct Case {
     pub(crate) vmm: Option<Vmm>,
     /// Makes sense on the debug kernel as well.
     pub(crate) debug: bool,
-    /// Why our own modules can't pass it yet.
-    pub(crate) pending: Option<&'static str>,
     /// The test.
     pub(crate) body: Body,
 }
@@ -121,7 +119,6 @@ impl Case {
             karg: None,
             vmm: None,
             debug: true,
-            pending: None,
             body,
         }
     }
@@ -130,15 +127,6 @@ impl Case {
     #[cfg(target_arch = "x86_64")]
     pub(crate) const fn long(mut self) -> Self {
         self.long = true;
-        self
-    }
-
-    /// The same case, which our own modules can't pass yet. It runs all the same, and fails once it
-    /// passes: then this mark has to go.
-    #[cfg(target_arch = "x86_64")]
-    #[allow(dead_code, reason = "there may be nothing to wait for")]
-    pub(crate) const fn pending(mut self, reason: &'static str) -> Self {
-        self.pending = Some(reason);
         self
     }
 
@@ -176,15 +164,10 @@ impl Case {
                 }
                 let result = body().map_err(|error| error.downcast::<Skip>());
                 let unused = module::wait_unused();
-                let pending = if module::is_kernels_own()? { None } else { self.pending };
-                match (result, pending) {
-                    (Err(Ok(Skip(reason))), _) => Ok(Outcome::Skipped(reason)),
-                    (Err(Err(error)), Some(pending)) => {
-                        Ok(Outcome::Skipped(format!("pending: {pending} ({error:#})")))
-                    }
-                    (Err(Err(error)), None) => Err(error),
-                    (Ok(()), Some(_)) => bail!("it passes: take 'pending' from its line"),
-                    (Ok(()), None) => unused.map(|()| Outcome::Passed),
+                match result {
+                    Err(Ok(Skip(reason))) => Ok(Outcome::Skipped(reason)),
+                    Err(Err(error)) => Err(error),
+                    Ok(()) => unused.map(|()| Outcome::Passed),
                 }
             }
         }

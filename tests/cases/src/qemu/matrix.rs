@@ -50,6 +50,16 @@ pub(crate) fn variant(smp: u32, change: impl FnOnce(&mut Options)) -> Result<()>
     Ok(())
 }
 
+/// Guest memory below and above the hole for devices at 4 GiB; the machine needn't have as much.
+pub(crate) fn four_gib() -> Result<()> {
+    const POLICY: &str = "/proc/sys/vm/overcommit_memory";
+    let before = fs::read_to_string(POLICY).context("asking how memory is committed")?;
+    fs::write(POLICY, "1").context("allowing more memory than there is")?;
+    let result = variant(2, |options| options.memory = "4G".into());
+    fs::write(POLICY, before).context("setting back how memory is committed")?;
+    result
+}
+
 /// Guest memory from hugetlbfs: 2 MiB pages.
 pub(crate) fn hugetlbfs() -> Result<()> {
     const PAGES: &str = "/proc/sys/vm/nr_hugepages";

@@ -39,10 +39,6 @@ pub(crate) const CASES: &[Case] = &[
         matrix::variant(2, |options| options.accel = "kvm,kernel-irqchip=split".into())
     })
     .long(),
-    case("qemu-linux-off", "qemu-variants", || {
-        matrix::variant(1, |options| options.accel = "kvm,kernel-irqchip=off".into())
-    })
-    .long(),
     case("qemu-linux-qemu64", "qemu-variants", || {
         matrix::variant(2, |options| options.cpu = "qemu64".into())
     })
@@ -54,10 +50,7 @@ pub(crate) const CASES: &[Case] = &[
         })
     })
     .long(),
-    case("qemu-linux-4g", "qemu-variants", || {
-        matrix::variant(2, |options| options.memory = "4G".into())
-    })
-    .long(),
+    case("qemu-linux-4g", "qemu-variants", matrix::four_gib).long(),
     case("idle", "qemu-control", control::idle),
     case("pause", "qemu-control", control::pause),
     case("registers", "qemu-control", control::registers),
