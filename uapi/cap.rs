@@ -89,6 +89,8 @@ capabilities! {
     KVM_CAP_XSAVE = 55;
     /// `KVM_GET_XCRS`, `KVM_SET_XCRS`.
     KVM_CAP_XCRS = 56;
+    /// Page faults that take I/O needn't stop guests.
+    KVM_CAP_ASYNC_PF = 59;
     /// `KVM_GET_TSC_KHZ`.
     KVM_CAP_GET_TSC_KHZ = 61;
     /// Largest number of vCPUs of one VM.
@@ -146,8 +148,14 @@ capabilities! {
     /// The dirty log is cleared by an ioctl of its own; a mask of what can be
     /// enabled.
     KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 = 168;
+    /// Longest busy wait of a halted vCPU.
+    KVM_CAP_HALT_POLL = 182;
+    /// Page faults that don't stop guests end with an interrupt.
+    KVM_CAP_ASYNC_PF_INT = 183;
     /// Guests can know of stolen time.
     KVM_CAP_STEAL_TIME = 187;
+    /// Guests can be held to the paravirtual features of their CPUID.
+    KVM_CAP_ENFORCE_PV_FEATURE_CPUID = 190;
     /// What a debugger can want.
     KVM_CAP_SET_GUEST_DEBUG2 = 195;
     /// `KVM_GET_SREGS2`, `KVM_SET_SREGS2`.

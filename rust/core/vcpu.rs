@@ -3,6 +3,7 @@
 
 use crate::{
     arch::Arch,
+    halt_poll::HaltPoll,
     memory::Flush,
     request::{Request, Requests},
     signals::SignalMask,
@@ -38,9 +39,10 @@ pub struct Vcpu<A: Arch> {
     /// How others reach the thread that runs it.
     pub kick: Arc<Kick>,
     /// What others ask of it.
-    pub requests: Requests,
+    pub requests: Arc<Requests>,
     stats: Arc<VcpuStats<A>>,
     signals: SignalMask,
+    pub(crate) poll: HaltPoll,
     #[pin]
     shared: A::VcpuShared,
     /// The vCPU's state; whoever is in an ioctl of its file holds it.
@@ -65,9 +67,10 @@ impl<A: Arch> Vcpu<A> {
                 index,
                 pages,
                 kick,
-                requests: Requests::new(),
+                requests: Arc::new(Requests::new(), GFP_KERNEL_ACCOUNT)?,
                 stats: counters,
                 signals: SignalMask::new(),
+                poll: HaltPoll::new(),
                 shared <- new_shared,
                 state <- KillableMutex::new(new_state, c"kvm_vcpu", static_lock_class!()),
             }? Error))

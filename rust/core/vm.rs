@@ -16,6 +16,7 @@ use crate::{
     io_bus::Io,
     irq_route::Irq,
     memory::Memory,
+    params,
     stats::VmStats,
     vcpu::{VcpuFile, VcpuTable},
     wiring,
@@ -25,7 +26,10 @@ use kernel::{
     new_mutex,
     prelude::*,
     str::CString,
-    sync::{Arc, ArcBorrow, Mutex, SetOnce},
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc, ArcBorrow, Mutex, SetOnce,
+    },
 };
 use kvm_sys::{
     anon_file::{AnonFile, Opening},
@@ -34,9 +38,13 @@ use kvm_sys::{
     user,
 };
 use kvm_uapi::{
+    cap::KVM_CAP_HALT_POLL,
     ioctl::{KVM_CHECK_EXTENSION, KVM_CREATE_VCPU, KVM_ENABLE_CAP},
     vcpu::EnableCap,
 };
+
+/// No length of busy waits.
+const NOT_CHOSEN: u64 = u64::MAX;
 
 /// A virtual machine.
 #[pin_data]
@@ -55,6 +63,8 @@ pub struct Vm<A: Arch> {
     io: Io<A>,
     #[pin]
     irq: Irq<A>,
+    /// Longest busy wait of a halted vCPU, in ns, if userspace chose it.
+    halt_poll: Atomic<u64>,
     stats: Arc<VmStats<A>>,
     listed: SetOnce<Listed<A>>,
 }
@@ -82,6 +92,7 @@ impl<A: Arch> Vm<A> {
             try_pin_init!(Self {
                 memory <- memory,
                 second: SetOnce::new(),
+                halt_poll: Atomic::new(NOT_CHOSEN),
                 owner,
                 create <- new_mutex!((), "kvm_vm_create"),
                 arch <- A::new_vm(kind),
@@ -174,6 +185,12 @@ impl<A: Arch> Vm<A> {
         &self.vcpus
     }
 
+    /// Longest busy wait of a halted vCPU, in ns.
+    pub fn longest_halt_poll(&self) -> u32 {
+        let chosen = u32::try_from(self.halt_poll.load(Relaxed));
+        chosen.unwrap_or_else(|_| params::HALT_POLL_NS.get())
+    }
+
     /// Runs `change` while no vCPU can be created.
     ///
     /// # Errors
@@ -201,6 +218,14 @@ impl<A: Arch> Vm<A> {
     fn enable_cap(vm: ArcBorrow<'_, Self>, arg: usize) -> Result<u32> {
         let wanted: EnableCap = user::read(arg)?;
         let EnableCap { cap, flags, args, .. } = wanted;
+        if cap == KVM_CAP_HALT_POLL {
+            let [longest, ..] = args;
+            if flags != 0 || u32::try_from(longest).is_err() {
+                return Err(EINVAL);
+            }
+            vm.halt_poll.store(longest, Relaxed);
+            return Ok(0);
+        }
         let Some(result) = vm.memory.enable_cap(cap, flags, args) else {
             return A::enable_cap(vm, &wanted);
         };

@@ -27,6 +27,7 @@
 #include <linux/miscdevice.h>
 #include <linux/mmu_notifier.h>
 #include <linux/rcuwait.h>
+#include <linux/sched/stat.h>
 #include <linux/preempt.h>
 #include <linux/syscore_ops.h>
 

@@ -8,10 +8,26 @@
 #include <linux/mm.h>
 #include <linux/pgtable.h>
 #include <linux/rcupdate.h>
+#include <linux/sched/mm.h>
 #include <linux/sched.h>
 #include <linux/swap.h>
 #include <linux/types.h>
 #include <linux/uaccess.h>
+
+/* As a write would. What fails here fails again where it is looked for. */
+void kvm_helper_fault_in(struct mm_struct *mm, unsigned long address);
+void kvm_helper_fault_in(struct mm_struct *mm, unsigned long address)
+{
+	int locked = 1;
+
+	if (!mmget_not_zero(mm))
+		return;
+	mmap_read_lock(mm);
+	get_user_pages_remote(mm, address, 1, FOLL_WRITE, NULL, &locked);
+	if (locked)
+		mmap_read_unlock(mm);
+	mmput(mm);
+}
 
 void kvm_helper_put_page(struct page *page);
 void kvm_helper_put_page(struct page *page)

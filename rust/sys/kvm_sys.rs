@@ -61,6 +61,7 @@ pub mod cpu_set;
 pub mod cpuhp;
 pub mod debugfs;
 pub mod eventfd;
+pub mod fault_in;
 pub mod global;
 pub mod guest_mode;
 pub mod gup;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The process that a VM belongs to, as its address space.
 
+use crate::bindings as own;
 use kernel::{bindings, current, error::Result, mm::Mm, prelude::*, sync::aref::ARef};
 
 /// A reference to the address space of a process. It doesn't keep the memory in
@@ -54,6 +55,12 @@ pub fn with_signals_blocked<R>(signals: u64, body: impl FnOnce() -> R) -> R {
 pub fn yield_now() {
     // SAFETY: Task context, as for anything that may sleep.
     unsafe { bindings::schedule() };
+}
+
+/// Whether nobody else wants this CPU. It may be another one at once.
+pub fn is_alone() -> bool {
+    // SAFETY: No preconditions.
+    unsafe { own::single_task_running() }
 }
 
 /// Lets others run if it is their turn. Sleeps.

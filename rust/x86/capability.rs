@@ -22,6 +22,7 @@ pub(crate) fn check<V: Vendor>(capability: u32) -> u32 {
         | KVM_CAP_CLOCKSOURCE
         | KVM_CAP_DEBUGREGS
         | KVM_CAP_DISABLE_QUIRKS
+        | KVM_CAP_ENABLE_CAP
         | KVM_CAP_ENABLE_CAP_VM
         | KVM_CAP_EXCEPTION_PAYLOAD
         | KVM_CAP_GET_MSR_FEATURES
@@ -49,6 +50,8 @@ pub(crate) fn check<V: Vendor>(capability: u32) -> u32 {
         KVM_CAP_SET_GUEST_DEBUG2 if V::CAN_RUN => want::ALL,
         KVM_CAP_HLT => V::CAN_RUN.into(),
         KVM_CAP_X86_SMM => V::HAS_SMM.into(),
+        KVM_CAP_ASYNC_PF | KVM_CAP_ASYNC_PF_INT => V::CAN_RUN.into(),
+        KVM_CAP_ENFORCE_PV_FEATURE_CPUID => 1,
         KVM_CAP_X86_DISABLE_EXITS if V::CAN_RUN => no_exit::allowed(),
         KVM_CAP_ADJUST_CLOCK => pv::clock::FLAGS,
         KVM_CAP_DISABLE_QUIRKS2 => QUIRKS as u32,

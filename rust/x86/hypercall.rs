@@ -14,7 +14,7 @@ pub(crate) fn call<V: Vendor>(cx: &mut Cx<'_, V>) {
     let regs = CallRegs { rax, rbx, rcx, rdx, rsi };
     let control = &cx.state.control;
     let long = control.segment(SegReg::Cs).l && control.efer().contains(Efer::LMA);
-    let rules = CallRules { features: pv::features(), map_gpa_range: false };
+    let rules = CallRules { features: pv::usable(cx.state), map_gpa_range: false };
     cx.vcpu.stats().arch.hypercalls.add(1);
     let answer = match decode(&regs, long, control.cpl(), &rules) {
         Ok(call) => carry_out(cx, call).unwrap_or_else(CallError::rax),

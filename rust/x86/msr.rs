@@ -92,7 +92,7 @@ fn passes(index: u32, written: Option<u64>, by: By) -> bool {
 
 fn context<V: Vendor>(state: &VcpuState<V>, by: By) -> Context<'_> {
     let la57 = host::get().is_ok_and(|host| host.la57);
-    Context { by, guest: &state.cpuid.features, pv_enforced: false, la57 }
+    Context { by, guest: &state.cpuid.features, pv_enforced: state.pv.enforced, la57 }
 }
 
 fn rules<V: Vendor>(cx: &Cx<'_, V>) -> Result<Rules, Refusal> {
@@ -170,7 +170,8 @@ fn store<V: Vendor>(cx: &mut Cx<'_, V>, slot: Stored, value: u64, by: By) -> Res
     let rules = rules(cx)?;
     let state = &mut *cx.state;
     let la57 = host::get().is_ok_and(|host| host.la57);
-    let context = Context { by, guest: &state.cpuid.features, pv_enforced: false, la57 };
+    let context =
+        Context { by, guest: &state.cpuid.features, pv_enforced: state.pv.enforced, la57 };
     match state.msrs.write(slot, value, &context, &rules)? {
         Effect::Pat => state.control.set_pat(state.msrs.get(Stored::Pat)),
         Effect::TscAux => state.tsc_aux_changed(),

@@ -13,7 +13,7 @@ use crate::{
     irqchip::ioapic,
     mailbox,
     outcome::Next,
-    pv::{clock, steal},
+    pv::{async_fault, clock, steal},
     request,
     state::{Activity, Cx},
     userspace,
@@ -130,6 +130,9 @@ fn serve<V: Vendor>(cx: &mut Cx<'_, V>, requests: Taken) -> Result<Next> {
     if requests.has(steal::UPDATE) {
         steal::update(cx);
     }
+    if requests.has(request::PAGE_CAME) {
+        async_fault::came(cx);
+    }
     serve_interrupts(cx, requests)
 }
 
@@ -234,6 +237,7 @@ fn block<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     let vcpu = cx.vcpu;
     if mailbox::has_reason_to_run(cx) {
         cx.state.pv.unhalted = false;
+        cx.state.pv.faults.halted = false;
         cx.state.activity = Activity::Runnable;
         return Ok(Next::Resume);
     }
@@ -242,8 +246,10 @@ fn block<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
         mailbox::start(cx);
         return Ok(Next::Resume);
     }
-    let woken = vcpu.stats().count_sleep(|| {
-        vcpu.kick.block(|| !vcpu.shared().mailbox().inbox().is_empty() || !vcpu.requests.is_empty())
+    let is_hlt = cx.state.activity == Activity::Halted && !cx.state.pv.faults.halted;
+    let may_poll = is_hlt && cx.state.pv.may_poll();
+    let woken = vcpu.halt(may_poll, cx.vm.longest_halt_poll(), || {
+        !vcpu.shared().mailbox().inbox().is_empty() || !vcpu.requests.is_empty()
     });
     if woken == Woken::Signal {
         interrupted(cx)?;

@@ -199,6 +199,7 @@ impl<V: Vendor> VcpuState<V> {
         control.flush_tlb();
         self.events = Events { check: true, ..Events::default() };
         self.debug.reset(control);
+        self.pv.faults.reset();
     }
 
     /// The guest's PKRU.

@@ -31,6 +31,8 @@ pub enum Fault {
     /// A write to memory that the guest may only read: to be treated as one to a
     /// device.
     ReadOnly,
+    /// The page, which the VMM has at this address, takes I/O.
+    Slow(Hva),
 }
 
 /// What one vCPU has for its faults.
@@ -46,6 +48,14 @@ impl<A: Arch> VcpuMemory<A> {
     pub fn moved(&mut self) {
         self.last = None;
     }
+}
+
+/// What a fault wants.
+struct Attempt {
+    gfn: Gfn,
+    write: bool,
+    /// For I/O, if it takes any.
+    wait: bool,
 }
 
 /// What a fault found out, before it maps.
@@ -79,7 +89,16 @@ impl<A: Arch> Memory<A> {
     /// `ENOMEM`.
     #[inline]
     pub fn fault(&self, me: &mut VcpuMemory<A>, gpa: Gpa, access: Access) -> Result<Fault> {
-        self.fault_at(me, gpa, access).map(|(fault, _)| fault)
+        self.fault_at(me, gpa, access, true).map(|(fault, _)| fault)
+    }
+
+    /// As [`Self::fault`], but doesn't wait for I/O.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::fault`].
+    pub fn quick_fault(&self, me: &mut VcpuMemory<A>, gpa: Gpa, access: Access) -> Result<Fault> {
+        self.fault_at(me, gpa, access, false).map(|(fault, _)| fault)
     }
 
     /// As [`Self::fault`], with the size that the frame is mapped in.
@@ -88,6 +107,7 @@ impl<A: Arch> Memory<A> {
         me: &mut VcpuMemory<A>,
         gpa: Gpa,
         access: Access,
+        wait: bool,
     ) -> Result<(Fault, Level)> {
         let gfn = gpa.gfn();
         let look = self.tables.look(gfn, access);
@@ -118,7 +138,7 @@ impl<A: Arch> Memory<A> {
                 return Ok((Fault::Mapped, level));
             }
         }
-        self.fault_in(*index, spare, slot, gfn, write)
+        self.fault_in(*index, spare, slot, Attempt { gfn, write, wait })
     }
 
     /// Whether `gpa` is known to be a device's. False says nothing. Never sleeps.
@@ -163,9 +183,9 @@ impl<A: Arch> Memory<A> {
         index: u32,
         spare: &mut <A::Tables as SecondLevel>::Spare,
         slot: &MemSlot,
-        gfn: Gfn,
-        write: bool,
+        attempt: Attempt,
     ) -> Result<(Fault, Level)> {
+        let Attempt { gfn, write, wait } = attempt;
         A::Tables::top_up(spare)?;
         let address = slot.address_of(gfn).ok_or(EFAULT)?;
         const RETRY: (Fault, Level) = (Fault::Retry, Level::Page4K);
@@ -175,14 +195,15 @@ impl<A: Arch> Memory<A> {
             (false, true) => Want::Read,
             (false, false) => Want::ReadMaybeWrite,
         };
-        let page = match gup::get(address, want, true) {
+        let page = match gup::get(address, want, wait) {
             Ok(page) => page,
             Err(Missing::Signal) => return Err(EINTR),
             Err(Missing::Poisoned) => {
                 gup::signal_poisoned(address);
                 return Ok(RETRY);
             }
-            Err(Missing::Fault | Missing::NeedsIo) => return Err(EFAULT),
+            Err(Missing::NeedsIo) => return Ok((Fault::Slow(address), Level::Page4K)),
+            Err(Missing::Fault) => return Err(EFAULT),
         };
         let plan = Plan { gfn, slot, address, write, seen };
         match self.map(index, spare, &plan, &page) {

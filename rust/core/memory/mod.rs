@@ -185,6 +185,11 @@ impl<A: Arch> Memory<A> {
         Ok(slot as u16)
     }
 
+    /// The VMM's address space.
+    pub fn space(&self) -> &AddressSpace {
+        &self.space
+    }
+
     /// Physical address of the tables' root. Constant.
     pub fn root(&self) -> u64 {
         self.tables.root()

@@ -64,13 +64,13 @@ impl<A: Arch> Memory<A> {
             if current!().signal_pending() {
                 return Err(EINTR);
             }
-            match self.fault_at(me, gpa, Access::READ)? {
+            match self.fault_at(me, gpa, Access::READ, true)? {
                 (Fault::Mapped | Fault::Spurious, level) => {
                     let size = level.frames().saturating_mul(PAGE_SIZE);
                     return Ok(size.wrapping_sub(gpa.raw() & size.wrapping_sub(1)));
                 }
                 (Fault::Mmio | Fault::ReadOnly, _) => return Err(ENOENT),
-                (Fault::Retry, _) => process::cond_resched(),
+                (Fault::Retry | Fault::Slow(_), _) => process::cond_resched(),
             }
         }
     }

@@ -93,7 +93,9 @@ pub(crate) fn to_ids<V: Vendor>(vm: &Vm<X86<V>>, message: &Message, ids: u64, fi
     let Some(map) = vm.arch().irqchip().map.read() else { return 0 };
     let Some(targets) = map.hypercall_targets(ids, first) else {
         // Some IDs are shared: one destination after the other.
-        let bits = (0..64u32).filter(|bit| ids & 1u64.wrapping_shl(*bit) != 0);
+        // None of them is that of everybody.
+        let is_one = |bit: &u32| !matches!(first.wrapping_add(*bit), 0xff | u32::MAX);
+        let bits = (0..64u32).filter(|bit| ids & 1u64.wrapping_shl(*bit) != 0).filter(is_one);
         return bits.fold(0, |count, bit| {
             let message = Message { dest: first.wrapping_add(bit), ..*message };
             let more = along(vm, &map, map.route(&message), &message, |_| {});

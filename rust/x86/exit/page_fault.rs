@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! An access to guest memory that the second-level tables don't allow.
 
-use crate::{emulate, outcome::Next, state::Cx, userspace, vendor::Vendor};
+use crate::{emulate, outcome::Next, pv::async_fault, state::Cx, userspace, vendor::Vendor};
 use kernel::{error::Result, prelude::*};
 use kvm_core::memory::Fault;
 use kvm_paging::{addr::Gpa, entry::Access};
@@ -32,16 +32,27 @@ pub fn mmio<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa, access: Access) -> Result<N
 pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa, access: Access) -> Result<Next> {
     let stats = &cx.vcpu.stats().arch;
     stats.pf_taken.add(1);
-    let memory = cx.vm.memory_of(cx.state.smm.is_active());
-    let fault = memory.fault(&mut cx.state.memory, gpa, access);
+    let vm = cx.vm;
+    let memory = vm.memory_of(cx.state.smm.is_active());
+    let mut fault = if async_fault::may_delay(cx) {
+        memory.quick_fault(&mut cx.state.memory, gpa, access)
+    } else {
+        memory.fault(&mut cx.state.memory, gpa, access)
+    };
+    if let Ok(Fault::Slow(address)) = fault {
+        if let Some(next) = async_fault::begin(cx, gpa, address) {
+            return Ok(next);
+        }
+        fault = memory.fault(&mut cx.state.memory, gpa, access);
+    }
     match fault {
         Ok(Fault::Mapped) => stats.pf_fixed.add(1),
         Ok(Fault::Spurious) => stats.pf_spurious.add(1),
         Ok(Fault::Mmio | Fault::ReadOnly) => stats.pf_emulate.add(1),
-        Ok(Fault::Retry) | Err(_) => {}
+        Ok(Fault::Retry | Fault::Slow(_)) | Err(_) => {}
     }
     match fault {
-        Ok(Fault::Mapped | Fault::Spurious | Fault::Retry) => Ok(Next::Resume),
+        Ok(Fault::Mapped | Fault::Spurious | Fault::Retry | Fault::Slow(_)) => Ok(Next::Resume),
         Ok(Fault::Mmio | Fault::ReadOnly) => emulate::instruction(cx),
         Err(error) if error == EFAULT => {
             let fault = run::MemoryFault { flags: 0, gpa: gpa.raw() & !0xfff, size: 0x1000 };

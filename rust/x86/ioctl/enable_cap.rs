@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
-//! `KVM_ENABLE_CAP` of a VM: one function for each capability.
+//! `KVM_ENABLE_CAP` of a VM, and of a vCPU.
 
 use crate::{
     irqchip,
     settings::{no_exit, QUIRKS},
+    state::Cx,
     vendor::{Vendor, X86},
 };
 use kernel::prelude::*;
 use kvm_core::vm::Vm;
+use kvm_sys::user;
 use kvm_uapi::{
     cap::{
-        KVM_CAP_DISABLE_QUIRKS, KVM_CAP_DISABLE_QUIRKS2, KVM_CAP_EXCEPTION_PAYLOAD,
-        KVM_CAP_MSR_PLATFORM_INFO, KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X2APIC_API,
-        KVM_CAP_X86_APIC_BUS_CYCLES_NS, KVM_CAP_X86_DISABLE_EXITS, KVM_CAP_X86_TRIPLE_FAULT_EVENT,
+        KVM_CAP_DISABLE_QUIRKS, KVM_CAP_DISABLE_QUIRKS2, KVM_CAP_ENFORCE_PV_FEATURE_CPUID,
+        KVM_CAP_EXCEPTION_PAYLOAD, KVM_CAP_MSR_PLATFORM_INFO, KVM_CAP_SPLIT_IRQCHIP,
+        KVM_CAP_X2APIC_API, KVM_CAP_X86_APIC_BUS_CYCLES_NS, KVM_CAP_X86_DISABLE_EXITS,
+        KVM_CAP_X86_TRIPLE_FAULT_EVENT,
     },
     vcpu::EnableCap,
 };
@@ -35,6 +38,23 @@ pub(crate) fn enable<V: Vendor>(vm: &Vm<X86<V>>, wanted: &EnableCap) -> Result<u
         KVM_CAP_X86_APIC_BUS_CYCLES_NS => irqchip::set_bus_cycle(vm, arg)?,
         KVM_CAP_X2APIC_API => irqchip::set_x2apic_api(vm, arg)?,
         KVM_CAP_X86_TRIPLE_FAULT_EVENT => settings.set_triple_fault_event(arg != 0),
+        _ => return Err(EINVAL),
+    }
+    Ok(0)
+}
+
+/// `KVM_ENABLE_CAP` of a vCPU.
+///
+/// # Errors
+///
+/// `EFAULT`; `EINVAL` for flags, and for what can't be turned on.
+pub(crate) fn enable_vcpu<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
+    let EnableCap { cap, flags, args: [wanted, ..], .. } = user::read(arg)?;
+    if flags != 0 {
+        return Err(EINVAL);
+    }
+    match cap {
+        KVM_CAP_ENFORCE_PV_FEATURE_CPUID => cx.state.pv.enforced = wanted != 0,
         _ => return Err(EINVAL),
     }
     Ok(0)

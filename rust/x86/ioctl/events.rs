@@ -241,7 +241,8 @@ pub(crate) fn set<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
 pub(crate) fn get_activity<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
     mailbox::open(cx);
     let state = &*cx.state;
-    let wakes = state.activity == Activity::Halted && state.pv.unhalted;
+    let is_woken = state.pv.unhalted || state.pv.faults.halted;
+    let wakes = state.activity == Activity::Halted && is_woken;
     let activity = if wakes { Activity::Runnable } else { state.activity };
     user::write(arg, &MpState { mp_state: activity as u32 }).map(|()| 0)
 }
@@ -259,6 +260,7 @@ pub(crate) fn set_activity<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<
         return Err(EINVAL);
     }
     cx.state.activity = activity;
+    cx.state.pv.faults.halted = false;
     if activity == Activity::SipiReceived {
         // What a vCPU is in that waits for the message that it has got.
         cx.state.activity = Activity::InitReceived;

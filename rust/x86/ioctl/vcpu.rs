@@ -17,7 +17,7 @@ use kvm_uapi::ioctl::{
         KVM_SET_VCPU_EVENTS, KVM_SET_XCRS, KVM_SET_XSAVE, KVM_SMI, KVM_TPR_ACCESS_REPORTING,
         KVM_X86_SETUP_MCE, KVM_X86_SET_MCE,
     },
-    KVM_GET_MP_STATE, KVM_RUN, KVM_SET_MP_STATE, KVM_TRANSLATE,
+    KVM_ENABLE_CAP, KVM_GET_MP_STATE, KVM_RUN, KVM_SET_MP_STATE, KVM_TRANSLATE,
 };
 
 pub(crate) fn ioctl<V: Vendor>(cx: &mut Cx<'_, V>, request: u32, arg: usize) -> Result<u32> {
@@ -67,6 +67,7 @@ pub(crate) fn ioctl<V: Vendor>(cx: &mut Cx<'_, V>, request: u32, arg: usize) -> 
             cx.state.events.add_nmi(cx.state.control.nmi_blocked());
             Ok(0)
         }
+        KVM_ENABLE_CAP => super::enable_cap::enable_vcpu(cx, arg),
         KVM_SMI if V::HAS_SMM => {
             cx.state.events.smi = true;
             cx.state.events.check = true;

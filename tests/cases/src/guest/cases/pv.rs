@@ -29,6 +29,9 @@ pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-pv-yield", sched_yield),
     Case::guest("x86/micro-pv-async-fault", async_fault),
     Case::guest("x86/micro-pv-poll-control", poll_control),
+    Case::guest("x86/micro-pv-poll", poll),
+    Case::guest("x86/micro-pv-enforced", enforced),
+    Case::guest("x86/micro-pv-send-ipi-255", send_ipi_255),
 ];
 
 const WALL_CLOCK: [u32; 2] = [0x11, 0x4b56_4d00];
@@ -475,4 +478,73 @@ fn poll_control() -> Result<()> {
     check_eq!(vcpu.msr(POLL_CONTROL)?, Some(0));
     ensure!(!vcpu.set_msr(POLL_CONTROL, 2)?, "2 is accepted");
     Ok(())
+}
+
+/// A vCPU that is woken soon needs no sleep, unless the VMM wants none of that.
+fn poll() -> Result<()> {
+    for longest in [0u64, 200_000] {
+        let vm = Vm::new()?;
+        vm.create_irqchip()?;
+        vm.need(abi::KVM_CAP_HALT_POLL, "KVM_CAP_HALT_POLL")?;
+        check_eq!(vm.enable(abi::KVM_CAP_HALT_POLL, [1 << 32, 0, 0, 0]), Err(Errno::EINVAL));
+        vm.enable(abi::KVM_CAP_HALT_POLL, [longest, 0, 0, 0]).context("KVM_CAP_HALT_POLL")?;
+        let mut vcpu = vm.long(guest!(64;
+            "mov ebx, 0xfee00000", "mov dword ptr [rbx + 0xf0], 0x1ff", "mov dword ptr [rbx + 0x3e0], 0xb",
+            "mov dword ptr [rbx + 0x320], 0x41",
+            "2:", "mov dword ptr [rbx + 0x380], 20000", "sti", "hlt", "cli", "cmp r15d, 50", "jb 2b",
+            "mov eax, r15d", "out 0xe8, eax"
+        ))?;
+        vcpu.handle(0x41, guest!(64; "inc r15d", "mov dword ptr [rbx + 0xb0], 0", "iretq"))?;
+        vcpu.expect_report(50).with_context(|| format!("{longest} ns, {:?}", vcpu.regs()))?;
+    }
+    let vm = Vm::new()?;
+    check_eq!(vm.enable(abi::KVM_CAP_HALT_POLL, [0; 4]), Ok(0));
+    Ok(())
+}
+
+/// A guest that is held to its CPUID has none of KVM's registers and calls that it doesn't tell of.
+fn enforced() -> Result<()> {
+    let vm = Vm::new()?;
+    let cap = abi::KVM_CAP_ENFORCE_PV_FEATURE_CPUID;
+    vm.need(cap, "KVM_CAP_ENFORCE_PV_FEATURE_CPUID")?;
+    let call =
+        guest!(64; "mov eax, 5", "xor ebx, ebx", "xor ecx, ecx", "vmmcall", "out 0xe8, eax", "hlt");
+    let write = guest!(64; "mov ecx, 0x4b564d00", "xor eax, eax", "xor edx, edx", "wrmsr");
+    let code = &[write, call].concat();
+    for enforce in [0, 1] {
+        let mut vcpu = vm.bare_vcpu(enforce as u32)?;
+        let mut cpuid = vm.supported_cpuid()?;
+        cpuid.leaf_mut(0x4000_0001, 0)?.eax = 0;
+        vcpu.set_cpuid(&cpuid)?;
+        vcpu.start(Mode::Long, code)?;
+        let wanted = |flags| abi::kvm_enable_cap {
+            cap,
+            flags,
+            args: [enforce, 0, 0, 0],
+            ..Default::default()
+        };
+        check_eq!(vcpu.try_set(request::ENABLE_CAP, &wanted(1)), Err(Errno::EINVAL), "flags");
+        vcpu.set(request::ENABLE_CAP, &wanted(0))?;
+        let result = if enforce == 0 {
+            0
+        } else {
+            vcpu.expect_trap(13, 0)?;
+            vcpu.start(Mode::Long, call)?;
+            // -KVM_ENOSYS
+            -1000i32 as u32
+        };
+        vcpu.expect_report(result)?;
+    }
+    Ok(())
+}
+
+/// 255 is an APIC's number for a hypercall, not everybody's.
+fn send_ipi_255() -> Result<()> {
+    let (vm, mut first) = with_irqchip(guest!(64;
+        "mov ebx, 0xfee00000", "mov dword ptr [rbx + 0xf0], 0x1ff", "sti",
+        "mov eax, 10", "mov ebx, 1", "xor ecx, ecx", "mov edx, 255", "mov esi, 0x41", "vmmcall",
+        "nop", "out 0xe8, eax"
+    ))?;
+    need(&vm, HAS_SEND_IPI, "IPIs by hypercall")?;
+    first.expect_report(0)
 }
