@@ -225,6 +225,23 @@ pub trait Cpu {
     fn port_in(&mut self, port: u16, size: u8) -> Result<u32, Stop>;
     /// Writes `size` (1, 2 or 4) bytes to an I/O port; permission was checked.
     fn port_out(&mut self, port: u16, size: u8, value: u32) -> Result<(), Stop>;
+    /// As [`Self::port_in`], for one of `most` elements that will be read.
+    fn port_in_string(&mut self, port: u16, size: u8, most: u64) -> Result<u32, Stop> {
+        let _ = most;
+        self.port_in(port, size)
+    }
+    /// Writes up to `most` elements that lie at `linear`, in one page, to a port; how
+    /// many. With 0 each goes through [`Self::port_out`].
+    fn port_out_string(
+        &mut self,
+        port: u16,
+        size: u8,
+        linear: u64,
+        most: u64,
+    ) -> Result<u64, Stop> {
+        let _ = (port, size, linear, most);
+        Ok(0)
+    }
     /// RDMSR, or #GP.
     fn read_msr(&mut self, index: u32) -> Result<u64, Stop>;
     /// WRMSR, or #GP.

@@ -6,6 +6,7 @@ use crate::{
     control::{Control, Gprs},
     cpuid::Cpuid,
     debug::Debug,
+    emulate::Batch,
     host,
     inject::Events,
     presence::Presence,
@@ -114,6 +115,8 @@ pub struct VcpuState<V: Vendor> {
     pub has_run: bool,
     /// Accesses of an instruction that is being emulated.
     pub replay: Replay,
+    /// Elements of its string I/O.
+    pub batch: Option<Batch>,
 }
 
 impl<V: Vendor> VcpuState<V> {
@@ -148,6 +151,7 @@ impl<V: Vendor> VcpuState<V> {
             presence: Presence::new(),
             has_run: false,
             replay: Replay::new(),
+            batch: None,
         }? Error);
         state.chain(|state| {
             state.reset(false);

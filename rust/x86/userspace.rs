@@ -88,6 +88,34 @@ pub(crate) fn port_io<V: Vendor>(
     exit_with(cx, reason::KVM_EXIT_IO, io)
 }
 
+/// Hands a port access of several elements to userspace, which are in the page for
+/// them already if they are written.
+pub(crate) fn port_batch<V: Vendor>(
+    cx: &mut Cx<'_, V>,
+    port: u16,
+    size: u8,
+    is_in: bool,
+    count: u32,
+) -> Result<Next> {
+    let direction = if is_in { run::KVM_EXIT_IO_IN } else { run::KVM_EXIT_IO_OUT };
+    if is_in {
+        clear_port_page(cx, count.wrapping_mul(size.into()))?;
+    }
+    cx.state.completion = Completion::Fragment;
+    let io = run::Io { direction, size, port, count, data_offset: PORT_DATA };
+    exit_with(cx, reason::KVM_EXIT_IO, io)
+}
+
+/// Userspace that fills in nothing gives zeroes.
+fn clear_port_page<V: Vendor>(cx: &Cx<'_, V>, length: u32) -> Result {
+    const ZEROES: [u8; 64] = [0; 64];
+    let page = port_page(cx)?;
+    for at in (0..length as usize).step_by(ZEROES.len()) {
+        page.write_bytes(at, &ZEROES);
+    }
+    Ok(())
+}
+
 /// Hands a memory access outside of the slots to userspace.
 pub(crate) fn mmio<V: Vendor>(
     cx: &mut Cx<'_, V>,

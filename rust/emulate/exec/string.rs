@@ -25,7 +25,7 @@ impl<C: Cpu> Exec<'_, C> {
             self.check_port(self.reg(RDX, 2) as u16, insn.op_size.min(4))?;
         }
         if insn.prefixes.rep == Rep::None {
-            return self.iteration();
+            return self.iteration(1).map(|_| ());
         }
         let compares = matches!(insn.op, Op::Cmps | Op::Scas);
         let again_while_zero = insn.prefixes.rep == Rep::Rep;
@@ -34,8 +34,9 @@ impl<C: Cpu> Exec<'_, C> {
             if count == 0 {
                 return Ok(());
             }
-            self.iteration()?;
-            let left = count.wrapping_sub(1);
+            // The trap flag wants to see each.
+            let most = if self.cpu.rflags().contains(Rflags::TF) { 1 } else { count };
+            let left = count.wrapping_sub(self.iteration(most)?);
             self.set_reg(RCX, insn.addr_size, left);
             self.cpu.iteration_done();
             let flags = self.cpu.rflags();
@@ -50,7 +51,8 @@ impl<C: Cpu> Exec<'_, C> {
         }
     }
 
-    fn iteration(&mut self) -> Result<(), Stop> {
+    /// One element or, for I/O, up to `most`; how many.
+    fn iteration(&mut self, most: u64) -> Result<u64, Stop> {
         let insn = self.insn;
         let size = insn.op_size.min(if matches!(insn.op, Op::Ins | Op::Outs) { 4 } else { 8 });
         let (si, di) = (self.reg(RSI, insn.addr_size), self.reg(RDI, insn.addr_size));
@@ -84,35 +86,69 @@ impl<C: Cpu> Exec<'_, C> {
                 self.set_arith_flags(flags);
                 self.step(RDI, size);
             }
-            Op::Ins => self.ins(di, size)?,
-            _ => self.outs(si, size)?,
+            Op::Ins => self.ins(di, size, most)?,
+            _ => return self.outs(si, size, most),
         }
-        Ok(())
+        Ok(1)
+    }
+
+    /// How many of `most` elements are in the page of the first one, at least one:
+    /// no page fault comes in between.
+    fn within_page(&self, address: u64, size: u8, most: u64) -> u64 {
+        const PAGE: u64 = 0x1000;
+        let offset = address & PAGE.wrapping_sub(1);
+        let bytes = if self.cpu.rflags().contains(Rflags::DF) {
+            offset.saturating_add(size.into())
+        } else {
+            PAGE.wrapping_sub(offset)
+        };
+        bytes.checked_div(size.into()).unwrap_or(1).clamp(1, most.max(1))
     }
 
     /// The destination is checked before the port is read: a read can't be undone.
-    fn ins(&mut self, di: u64, size: u8) -> Result<(), Stop> {
+    fn ins(&mut self, di: u64, size: u8, most: u64) -> Result<(), Stop> {
         let port = self.reg(RDX, 2) as u16;
         let addr = self.linear(SegReg::Es, di, u64::from(size), true)?;
-        let value = self.cpu.port_in(port, size)?;
+        let most = self.within_page(addr, size, most);
+        let value = self.cpu.port_in_string(port, size, most)?;
         self.write_linear(addr, size, u64::from(value), crate::cpu::Access::DATA)?;
         self.step(RDI, size);
         Ok(())
     }
 
-    fn outs(&mut self, si: u64, size: u8) -> Result<(), Stop> {
+    fn outs(&mut self, si: u64, size: u8, most: u64) -> Result<u64, Stop> {
         let port = self.reg(RDX, 2) as u16;
-        let value = self.read_seg(self.insn.mem.seg, si, size)?;
+        let seg = self.insn.mem.seg;
+        let first = self.linear(seg, si, u64::from(size), false)?;
+        let most = self.within_page(first, size, most);
+        let bytes = most.wrapping_mul(size.into());
+        let is_batch = most > 1
+            && !self.cpu.rflags().contains(Rflags::DF)
+            && si
+                .checked_add(bytes)
+                .is_some_and(|end| end.wrapping_sub(1) <= mask(self.insn.addr_size))
+            && self.linear(seg, si, bytes, false).is_ok();
+        if is_batch {
+            let written = self.cpu.port_out_string(port, size, first, most)?;
+            if written != 0 {
+                self.step_by(RSI, written.wrapping_mul(size.into()));
+                return Ok(written);
+            }
+        }
+        let value = self.read_seg(seg, si, size)?;
         self.cpu.port_out(port, size, value as u32)?;
         self.step(RSI, size);
-        Ok(())
+        Ok(1)
     }
 
     /// Moves an index register by one element in the direction of DF.
     fn step(&mut self, n: u8, size: u8) {
+        self.step_by(n, size.into());
+    }
+
+    fn step_by(&mut self, n: u8, by: u64) {
         let addr_size = self.insn.addr_size;
         let old = self.reg(n, addr_size);
-        let by = u64::from(size);
         let new = if self.cpu.rflags().contains(Rflags::DF) {
             old.wrapping_sub(by)
         } else {

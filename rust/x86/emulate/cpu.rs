@@ -208,6 +208,20 @@ impl<V: Vendor> Cpu for Processor<'_, '_, V> {
         self.device(FragmentKind::PortOut, port.into(), size.into(), value.into()).map(|_| ())
     }
 
+    fn port_in_string(&mut self, port: u16, size: u8, most: u64) -> Result<u32, Stop> {
+        self.string_in(port, size, most)
+    }
+
+    fn port_out_string(
+        &mut self,
+        port: u16,
+        size: u8,
+        linear: u64,
+        most: u64,
+    ) -> Result<u64, Stop> {
+        self.string_out(port, size, linear, most)
+    }
+
     fn read_msr(&mut self, index: u32) -> Result<u64, Stop> {
         msr::read(self.cx, index).ok_or(Stop::GP0)
     }
@@ -287,5 +301,6 @@ impl<V: Vendor> Cpu for Processor<'_, '_, V> {
 
     fn iteration_done(&mut self) {
         self.cx.state.replay.clear();
+        self.element_done();
     }
 }

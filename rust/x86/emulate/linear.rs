@@ -5,10 +5,10 @@ use super::cpu::Processor;
 use crate::{
     control::Control,
     state::{Cx, VcpuState},
-    vendor::Vendor,
+    vendor::{Vendor, X86},
 };
 use kernel::prelude::*;
-use kvm_core::memory::Kind;
+use kvm_core::memory::{Kind, Memory};
 use kvm_emulate::{
     io::{Fragment, FragmentKind, Next as Answer, FRAGMENT_BYTES},
     Access, Exception, Stop,
@@ -86,8 +86,13 @@ fn to_u64(bytes: &[u8]) -> u64 {
 }
 
 impl<V: Vendor> Processor<'_, '_, V> {
+    /// The memory of the address space that the vCPU is in.
+    pub(super) fn memory(&self) -> &Memory<X86<V>> {
+        self.cx.vm.memory_of(self.cx.state.smm.is_active())
+    }
+
     /// Translates for an access; #PF if the guest's tables forbid it.
-    fn translate(
+    pub(super) fn translate(
         &mut self,
         linear: u64,
         write: bool,

@@ -7,9 +7,11 @@
 //! answered is forgotten, and [`complete_fragment`] executes it again
 //! ([`kvm_emulate::io`]).
 //!
+//! - `batch`: string I/O, many elements at a time.
 //! - `cpu`: the vCPU as the emulator's processor.
 //! - `linear`: guest memory by linear address.
 
+mod batch;
 mod cpu;
 mod linear;
 
@@ -21,6 +23,7 @@ use crate::{
     userspace,
     vendor::Vendor,
 };
+pub use batch::Batch;
 use cpu::{After, Processor};
 use kernel::error::Result;
 use kvm_emulate::{
@@ -38,6 +41,7 @@ use x86_defs::{Dr6, Rflags, Vector};
 pub fn instruction<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     cx.vcpu.stats().arch.insn_emulation.add(1);
     cx.state.replay.clear();
+    cx.state.batch = None;
     again(cx)
 }
 
@@ -47,6 +51,9 @@ pub fn instruction<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
 ///
 /// As [`instruction`].
 pub(crate) fn complete_fragment<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
+    if batch::serve(cx) {
+        return again(cx);
+    }
     let Some(fragment) = cx.state.replay.pending().copied() else { return Ok(Next::Resume) };
     let is_port = matches!(fragment.kind, FragmentKind::PortIn | FragmentKind::PortOut);
     let data = userspace::fragment_data(cx, is_port)?;
@@ -117,6 +124,9 @@ fn stopped<V: Vendor>(cx: &mut Cx<'_, V>, stop: Stop) -> Result<Next> {
 
 /// Takes the pending access to userspace.
 fn leave<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
+    if let Some(left) = batch::leave(cx) {
+        return left;
+    }
     let Some(fragment) = cx.state.replay.pending().copied() else { return failed(cx) };
     let len = fragment.len;
     match fragment.kind {

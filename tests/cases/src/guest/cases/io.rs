@@ -11,6 +11,7 @@ pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-io-modes", modes),
     Case::guest("x86/micro-io-outs", outs),
     Case::guest("x86/micro-io-ins", ins),
+    Case::guest("x86/micro-io-ins-at-once", ins_at_once),
     Case::guest("x86/micro-io-string-page", string_across_pages),
     Case::guest("x86/micro-io-string-backwards", backwards),
     Case::guest("x86/micro-io-string-fault", string_fault),
@@ -176,6 +177,25 @@ fn ins() -> Result<()> {
             check_eq!((regs.rdi, regs.rcx), (DATA + length, 0), "{count} of size {size}");
         }
     }
+    Ok(())
+}
+
+/// INS asks for many elements at once; the VMM may change how many there are to be.
+fn ins_at_once() -> Result<()> {
+    let vm = Vm::new()?;
+    let mut vcpu = vm.vcpu(0)?;
+    vcpu.start(Mode::Long, guest!(64; "mov edx, 0x300", "rep insb", "hlt"))?;
+    vcpu.change_regs(|regs| (regs.rdi, regs.rcx) = (BIG_DATA, 1000))?;
+    match vcpu.run()? {
+        Exit::In { port: 0x300, size: 1, count } => ensure!(count > 100, "{count} at once"),
+        exit => bail!("{}", vcpu.describe(&exit)),
+    }
+    vcpu.answer(&[0xaa; 1000])?;
+    vcpu.change_regs(|regs| regs.rcx = 7)?;
+    vcpu.expect(&Exit::Hlt)?;
+    let regs = vcpu.regs()?;
+    check_eq!((regs.rdi, regs.rcx), (BIG_DATA + 7, 0));
+    check_eq!(vm.ram().read_bytes(BIG_DATA, 8)?, [&[0xaa; 7][..], &[0]].concat());
     Ok(())
 }
 
