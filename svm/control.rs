@@ -142,7 +142,7 @@ impl SvmControl {
         };
         control.msrpm.bytes().fill(0xff);
         for msr in PASSED {
-            control.pass_msr(msr);
+            control.intercept_msr(msr, false, false);
         }
         let msrpm = control.msrpm.physical();
         let vmcb = &mut *control.vmcb;
@@ -187,10 +187,12 @@ impl SvmControl {
         Ok(control)
     }
 
-    fn pass_msr(&mut self, msr: u32) {
+    /// Whether accesses to an MSR exit.
+    fn intercept_msr(&mut self, msr: u32, read: bool, write: bool) {
         if let Some((byte, bit)) = msrpm_position(msr) {
             if let Some(byte) = self.msrpm.bytes().get_mut(byte) {
-                *byte &= !(0b11u8.wrapping_shl(bit.into()));
+                let bits = u8::from(read) | u8::from(write) << 1;
+                *byte = *byte & !(0b11u8.wrapping_shl(bit.into())) | bits.wrapping_shl(bit.into());
             }
         }
     }
@@ -496,6 +498,13 @@ impl Control for SvmControl {
         };
         *slot = value;
         true
+    }
+
+    fn pass_msrs(&mut self, may: &dyn Fn(u32, bool) -> bool) {
+        for msr in PASSED {
+            self.intercept_msr(msr, !may(msr, false), !may(msr, true));
+        }
+        self.changed(Clean::PERMISSION_MAPS);
     }
 
     fn shadow(&self) -> Shadow {

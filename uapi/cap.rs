@@ -129,6 +129,8 @@ capabilities! {
     KVM_CAP_SPLIT_IRQCHIP = 121;
     /// An ioeventfd can take writes of any length.
     KVM_CAP_IOEVENTFD_ANY_LENGTH = 122;
+    /// Attributes of vCPUs.
+    KVM_CAP_VCPU_ATTRIBUTES = 127;
     /// Largest vCPU id plus one.
     KVM_CAP_MAX_VCPU_ID = 128;
     /// 32-bit APIC IDs: the flags that there are.
@@ -154,6 +156,10 @@ capabilities! {
     KVM_CAP_ASYNC_PF_INT = 183;
     /// Guests can know of stolen time.
     KVM_CAP_STEAL_TIME = 187;
+    /// Userspace can be asked about accesses to MSRs that are refused.
+    KVM_CAP_X86_USER_SPACE_MSR = 188;
+    /// `KVM_X86_SET_MSR_FILTER`.
+    KVM_CAP_X86_MSR_FILTER = 189;
     /// Guests can be held to the paravirtual features of their CPUID.
     KVM_CAP_ENFORCE_PV_FEATURE_CPUID = 190;
     /// What a debugger can want.

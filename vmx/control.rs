@@ -140,6 +140,8 @@ impl Control for VmxControl {
 
     fn set_pat(&mut self, _pat: u64) {}
 
+    fn pass_msrs(&mut self, _may: &dyn Fn(u32, bool) -> bool) {}
+
     fn set_tables(&mut self, _root: u64) {}
 
     fn msr(&self, _index: u32) -> Option<u64> {

@@ -51,7 +51,10 @@ pub(crate) fn check<V: Vendor>(capability: u32) -> u32 {
         KVM_CAP_HLT => V::CAN_RUN.into(),
         KVM_CAP_X86_SMM => V::HAS_SMM.into(),
         KVM_CAP_ASYNC_PF | KVM_CAP_ASYNC_PF_INT => V::CAN_RUN.into(),
-        KVM_CAP_ENFORCE_PV_FEATURE_CPUID => 1,
+        KVM_CAP_ENFORCE_PV_FEATURE_CPUID
+        | KVM_CAP_X86_USER_SPACE_MSR
+        | KVM_CAP_X86_MSR_FILTER
+        | KVM_CAP_VCPU_ATTRIBUTES => 1,
         KVM_CAP_X86_DISABLE_EXITS if V::CAN_RUN => no_exit::allowed(),
         KVM_CAP_ADJUST_CLOCK => pv::clock::FLAGS,
         KVM_CAP_DISABLE_QUIRKS2 => QUIRKS as u32,

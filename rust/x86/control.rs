@@ -72,6 +72,10 @@ pub trait Control: Send {
     /// Sets such an MSR; whether it is one.
     fn set_msr(&mut self, index: u32, value: u64) -> bool;
 
+    /// Lets the guest access MSRs by itself that it otherwise could, and that `may`
+    /// (number, whether it is a write) has nothing against.
+    fn pass_msrs(&mut self, may: &dyn Fn(u32, bool) -> bool);
+
     /// What the last instruction left blocked.
     fn shadow(&self) -> Shadow;
     /// Sets what is blocked until the next instruction is done.

@@ -38,6 +38,7 @@ mod ioctl;
 mod irqchip;
 mod mailbox;
 mod msr;
+mod msr_filter;
 pub mod outcome;
 mod params;
 mod presence;

@@ -7,7 +7,7 @@
 use crate::{
     apic,
     control::Control,
-    host, params, pv, registers,
+    host, msr_filter, params, pv, registers,
     report::Limit,
     settings::Quirk,
     state::{Cx, VcpuState},
@@ -24,17 +24,27 @@ use kvm_policy::{
 };
 use kvm_sys::x86::spec_ctrl;
 
-/// Reads an MSR for the guest; `None` if it takes #GP.
-pub(crate) fn read<V: Vendor>(cx: &mut Cx<'_, V>, index: u32) -> Option<u64> {
-    access(cx, index, By::Guest).ok()
+/// Reads an MSR for the guest.
+///
+/// # Errors
+///
+/// Any: the guest takes #GP, unless userspace wants to be asked.
+pub(crate) fn read<V: Vendor>(cx: &mut Cx<'_, V>, index: u32) -> Result<u64, Refusal> {
+    if !msr_filter::allows(&cx.vm, index, false) {
+        return Err(Refusal::Filtered);
+    }
+    access(cx, index, By::Guest)
 }
 
 /// Writes an MSR for the guest.
 ///
 /// # Errors
 ///
-/// Any: the guest takes #GP.
+/// As [`read`].
 pub(crate) fn write<V: Vendor>(cx: &mut Cx<'_, V>, index: u32, value: u64) -> Result<(), Refusal> {
+    if !msr_filter::allows(&cx.vm, index, true) {
+        return Err(Refusal::Filtered);
+    }
     change(cx, index, value, By::Guest)
 }
 

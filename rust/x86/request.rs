@@ -17,6 +17,8 @@ pub(crate) const APIC_MAP: Request = Request::of_arch(2);
 pub(crate) const RTC_STATUS: Request = Request::of_arch(3);
 /// A page came that the guest does without, or it can be told of one.
 pub(crate) const PAGE_CAME: Request = Request::of_arch(8);
+/// The guest may access other MSRs.
+pub(crate) const MSR_FILTER: Request = Request::of_arch(9);
 /// The 8254's host timer went off.
 pub(crate) const PIT_TICK: Request = Request::of_arch(4);
 /// Send the IOAPIC's interrupts that were held back.

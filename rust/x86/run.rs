@@ -11,7 +11,7 @@ use crate::{
     exit, host, inject,
     ioctl::sync_regs,
     irqchip::ioapic,
-    mailbox,
+    mailbox, msr_filter,
     outcome::Next,
     pv::{async_fault, clock, steal},
     request,
@@ -129,6 +129,9 @@ fn serve<V: Vendor>(cx: &mut Cx<'_, V>, requests: Taken) -> Result<Next> {
     }
     if requests.has(steal::UPDATE) {
         steal::update(cx);
+    }
+    if requests.has(request::MSR_FILTER) {
+        msr_filter::changed(cx);
     }
     if requests.has(request::PAGE_CAME) {
         async_fault::came(cx);

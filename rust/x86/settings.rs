@@ -44,6 +44,10 @@ pub struct Settings {
     quirks_off: Atomic<u64>,
     /// Instructions that don't exit ([`no_exit`]).
     no_exits: Atomic<u32>,
+    /// Not every MSR can be accessed.
+    filters_msrs: Atomic<bool>,
+    /// Refused accesses to MSRs that userspace wants to see.
+    seen_msrs: Atomic<u32>,
     /// The guest can read PLATFORM_INFO (`KVM_CAP_MSR_PLATFORM_INFO`).
     platform_info: Atomic<bool>,
     /// Pending exceptions are shown with their payload
@@ -61,6 +65,8 @@ impl Settings {
         Self {
             quirks_off: Atomic::new(0),
             no_exits: Atomic::new(0),
+            filters_msrs: Atomic::new(false),
+            seen_msrs: Atomic::new(0),
             platform_info: Atomic::new(true),
             exception_payload: Atomic::new(false),
             triple_fault_event: Atomic::new(false),
@@ -87,6 +93,26 @@ impl Settings {
     /// Before the first vCPU.
     pub(crate) fn set_no_exits(&self, what: u32) {
         self.no_exits.store(what, Relaxed);
+    }
+
+    /// Whether not every MSR can be accessed.
+    #[inline]
+    pub(crate) fn filters_msrs(&self) -> bool {
+        self.filters_msrs.load(Relaxed)
+    }
+
+    pub(crate) fn set_filters_msrs(&self) {
+        self.filters_msrs.store(true, Relaxed);
+    }
+
+    /// Refused accesses to MSRs that userspace wants to see
+    /// (`KVM_CAP_X86_USER_SPACE_MSR`).
+    pub(crate) fn seen_msrs(&self) -> u32 {
+        self.seen_msrs.load(Relaxed)
+    }
+
+    pub(crate) fn set_seen_msrs(&self, which: u32) {
+        self.seen_msrs.store(which, Relaxed);
     }
 
     /// Whether the guest can read PLATFORM_INFO.

@@ -83,6 +83,26 @@ impl Sync {
         self.at_ns = now;
         tsc.offset =
             if joins && host::is_unstable() { expected.wrapping_sub(counter) } else { self.offset };
+        self.count(tsc);
+    }
+}
+
+impl Sync {
+    /// Puts `tsc` to an offset, with the others if that is theirs.
+    fn join_at(&mut self, tsc: &mut Tsc, offset: u64) {
+        let joins = self.generation != 0 && self.khz == tsc.khz && self.offset == offset;
+        if !joins {
+            self.generation = self.generation.wrapping_add(1);
+            (self.members, self.khz, self.offset) = (0, tsc.khz, offset);
+        }
+        (self.value, self.at_ns) = (rdtsc().wrapping_add(offset), boot_ns());
+        self.user_set = true;
+        tsc.offset = offset;
+        self.count(tsc);
+    }
+
+    /// Counts a counter in the group.
+    fn count(&mut self, tsc: &mut Tsc) {
         if tsc.generation != self.generation {
             tsc.generation = self.generation;
             self.members = self.members.saturating_add(1);
@@ -118,10 +138,19 @@ pub(crate) fn guest_now<V: Vendor>(state: &VcpuState<V>) -> u64 {
 
 /// Userspace sets the guest's TSC.
 pub(crate) fn set_by_host<V: Vendor>(cx: &mut Cx<'_, V>, value: u64) {
+    regroup(cx, |sync, tsc| sync.join(tsc, Some(value)));
+}
+
+/// Userspace sets the offset of the guest's TSC from the host's.
+pub(crate) fn set_offset<V: Vendor>(cx: &mut Cx<'_, V>, offset: u64) {
+    regroup(cx, |sync, tsc| sync.join_at(tsc, offset));
+}
+
+fn regroup<V: Vendor>(cx: &mut Cx<'_, V>, join: impl FnOnce(&mut Sync, &mut Tsc)) {
     let vcpus = cx.vm.vcpus().count();
     let agree = {
         let mut sync = cx.vm.arch().tsc.lock();
-        sync.join(&mut cx.state.tsc, Some(value));
+        join(&mut sync, &mut cx.state.tsc);
         sync.all_agree(vcpus)
     };
     changed(cx);

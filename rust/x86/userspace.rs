@@ -2,7 +2,7 @@
 //! Exits to userspace through `kvm_run`, and what is done with the answer.
 
 use crate::{
-    control::Control, emulate, interrupts, outcome::Next, registers::ANY_PRIORITY, state::Cx,
+    control::Control, emulate, exit, interrupts, outcome::Next, registers::ANY_PRIORITY, state::Cx,
     vendor::Vendor,
 };
 use kernel::prelude::*;
@@ -31,6 +31,13 @@ pub enum Completion {
         rip: u64,
         /// RIP afterwards.
         next: u64,
+    },
+    /// An access to an MSR that was refused.
+    Msr {
+        /// RDMSR.
+        is_read: bool,
+        /// RIP of the instruction.
+        rip: u64,
     },
     /// A fragment of an emulated instruction's accesses.
     Fragment,
@@ -165,6 +172,10 @@ pub(crate) fn complete<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
             emulate::advance(cx, next);
         }
         Completion::PortOut { .. } => {}
+        Completion::Msr { is_read, rip } if cx.state.control.rip() == rip => {
+            return exit::msr::answered(cx, is_read);
+        }
+        Completion::Msr { .. } => {}
         Completion::Fragment => return emulate::complete_fragment(cx),
     }
     Ok(Next::Resume)

@@ -4,7 +4,7 @@
 use crate::{
     apic, capability,
     control::Control,
-    host, ioctl, irqchip,
+    host, ioctl, irqchip, msr_filter,
     outcome::Next,
     shared::Shared,
     state::{Cx, VcpuState},
@@ -139,6 +139,7 @@ impl<V: Vendor> Arch for X86<V> {
     }
 
     fn vcpu_added(vm: &Vm<Self>, vcpu: &Vcpu<Self>) {
+        msr_filter::vcpu_added(vm, vcpu);
         irqchip::vcpu_added(vm, vcpu);
     }
 

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What an x86 VM has besides what all architectures share.
 
-use crate::{irqchip::Irqchip, pv::clock::VmClock, settings::Settings, tsc, vendor::Vendor};
+use crate::{
+    irqchip::Irqchip, msr_filter::Filter, pv::clock::VmClock, settings::Settings, tsc,
+    vendor::Vendor,
+};
 use kernel::{
     new_mutex,
     prelude::*,
@@ -10,7 +13,7 @@ use kernel::{
         Mutex,
     },
 };
-use kvm_sys::preempt::HooksInUse;
+use kvm_sys::{preempt::HooksInUse, rcu_cell::RcuCell};
 
 /// The x86 part of a VM.
 ///
@@ -29,6 +32,9 @@ pub struct VmState<V: Vendor> {
     /// Frequency of the counters of vCPUs to come.
     tsc_khz: Atomic<u32>,
     hooks: HooksInUse,
+    /// Which MSRs its guest may access; none: all.
+    #[pin]
+    pub(crate) msr_filter: RcuCell<Filter>,
     #[pin]
     irqchip: Irqchip<V>,
 }
@@ -42,6 +48,7 @@ impl<V: Vendor> VmState<V> {
             clock <- VmClock::new(),
             tsc_khz: Atomic::new(kvm_sys::x86::tsc::khz()),
             hooks: HooksInUse::new(),
+            msr_filter <- RcuCell::new(),
             irqchip <- Irqchip::new(),
         })
     }

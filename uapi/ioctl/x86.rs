@@ -121,6 +121,10 @@ ioctls! {
     KVM_KVMCLOCK_CTRL = io(0xad);
     /// vCPU: queues an SMI. No argument.
     KVM_SMI = io(0xb7);
+    /// VM: which MSRs the guest may access. The structure has holes: a word with flags,
+    /// then 16 times three words: flags and number of MSRs, the first one, and the
+    /// address of a bitmap.
+    KVM_X86_SET_MSR_FILTER = iow::<[u64; 49]>(0xc6);
     /// vCPU: reads segments and control registers with PDPTRs.
     KVM_GET_SREGS2 = ior::<x86::Sregs2>(0xcc);
     /// vCPU: sets them.

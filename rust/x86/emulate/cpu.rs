@@ -223,7 +223,7 @@ impl<V: Vendor> Cpu for Processor<'_, '_, V> {
     }
 
     fn read_msr(&mut self, index: u32) -> Result<u64, Stop> {
-        msr::read(self.cx, index).ok_or(Stop::GP0)
+        msr::read(self.cx, index).map_err(|_| Stop::GP0)
     }
 
     fn write_msr(&mut self, index: u32, value: u64) -> Result<(), Stop> {

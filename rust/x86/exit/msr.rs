@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! RDMSR and WRMSR.
 
-use crate::{emulate, msr, outcome::Next, state::Cx, vendor::Vendor};
+use crate::{emulate, msr, msr_filter, outcome::Next, state::Cx, userspace, vendor::Vendor};
 use kernel::error::Result;
 use kvm_emulate::Exception;
+use kvm_uapi::run::{self, offset};
 use x86_defs::Vector;
 
 /// RDMSR of the register in ECX.
@@ -13,10 +14,12 @@ use x86_defs::Vector;
 /// Those of [`emulate::skip`].
 pub fn read<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     let [_, rcx, ..] = cx.state.gprs;
-    let Some(value) = msr::read(cx, rcx as u32) else { return refuse(cx) };
-    let [rax, _, rdx, ..] = &mut cx.state.gprs;
-    (*rax, *rdx) = (value & 0xffff_ffff, value >> 32);
-    emulate::skip(cx)
+    match msr::read(cx, rcx as u32) {
+        Ok(value) => finish_read(cx, value),
+        Err(refusal) => {
+            msr_filter::ask(cx, rcx as u32, None, refusal).unwrap_or_else(|| refuse(cx))
+        }
+    }
 }
 
 /// WRMSR of the register in ECX.
@@ -27,9 +30,32 @@ pub fn read<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
 pub fn write<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     let [rax, rcx, rdx, ..] = cx.state.gprs;
     let value = rax & 0xffff_ffff | rdx << 32;
-    if msr::write(cx, rcx as u32, value).is_err() {
+    if let Err(refusal) = msr::write(cx, rcx as u32, value) {
+        let asked = msr_filter::ask(cx, rcx as u32, Some(value), refusal);
+        return asked.unwrap_or_else(|| refuse(cx));
+    }
+    emulate::skip(cx)
+}
+
+/// Userspace has answered about an access that was refused.
+///
+/// # Errors
+///
+/// Those of [`emulate::skip`].
+pub(crate) fn answered<V: Vendor>(cx: &mut Cx<'_, V>, is_read: bool) -> Result<Next> {
+    let answer: run::Msr = userspace::run_page(cx)?.read::<_, { offset::EXIT }>();
+    if answer.error != 0 {
         return refuse(cx);
     }
+    if is_read {
+        return finish_read(cx, answer.data);
+    }
+    emulate::skip(cx)
+}
+
+fn finish_read<V: Vendor>(cx: &mut Cx<'_, V>, value: u64) -> Result<Next> {
+    let [rax, _, rdx, ..] = &mut cx.state.gprs;
+    (*rax, *rdx) = (value & 0xffff_ffff, value >> 32);
     emulate::skip(cx)
 }
 

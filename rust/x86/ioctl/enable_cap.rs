@@ -3,6 +3,7 @@
 
 use crate::{
     irqchip,
+    msr_filter::seen,
     settings::{no_exit, QUIRKS},
     state::Cx,
     vendor::{Vendor, X86},
@@ -15,7 +16,7 @@ use kvm_uapi::{
         KVM_CAP_DISABLE_QUIRKS, KVM_CAP_DISABLE_QUIRKS2, KVM_CAP_ENFORCE_PV_FEATURE_CPUID,
         KVM_CAP_EXCEPTION_PAYLOAD, KVM_CAP_MSR_PLATFORM_INFO, KVM_CAP_SPLIT_IRQCHIP,
         KVM_CAP_X2APIC_API, KVM_CAP_X86_APIC_BUS_CYCLES_NS, KVM_CAP_X86_DISABLE_EXITS,
-        KVM_CAP_X86_TRIPLE_FAULT_EVENT,
+        KVM_CAP_X86_TRIPLE_FAULT_EVENT, KVM_CAP_X86_USER_SPACE_MSR,
     },
     vcpu::EnableCap,
 };
@@ -37,6 +38,8 @@ pub(crate) fn enable<V: Vendor>(vm: &Vm<X86<V>>, wanted: &EnableCap) -> Result<u
         KVM_CAP_SPLIT_IRQCHIP => irqchip::split(vm, arg)?,
         KVM_CAP_X86_APIC_BUS_CYCLES_NS => irqchip::set_bus_cycle(vm, arg)?,
         KVM_CAP_X2APIC_API => irqchip::set_x2apic_api(vm, arg)?,
+        KVM_CAP_X86_USER_SPACE_MSR if arg & !u64::from(seen::ALL) != 0 => return Err(EINVAL),
+        KVM_CAP_X86_USER_SPACE_MSR => settings.set_seen_msrs(arg as u32),
         KVM_CAP_X86_TRIPLE_FAULT_EVENT => settings.set_triple_fault_event(arg != 0),
         _ => return Err(EINVAL),
     }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The ioctls that only x86 has, by kind of file, and those of a vCPU.
 
-pub(crate) mod clock;
+pub(crate) mod attribute;
+mod clock;
 pub(crate) mod debugregs;
 pub(crate) mod enable_cap;
 pub(crate) mod events;

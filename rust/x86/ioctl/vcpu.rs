@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The ioctls of an x86 vCPU: which function answers which request.
 
-use super::{debugregs, events, fpu, guest_debug, lapic, mce, msrs, regs, sregs, translate, xcrs};
+use super::{
+    attribute, debugregs, events, fpu, guest_debug, lapic, mce, msrs, regs, sregs, translate, xcrs,
+};
 use crate::{
     apic::vapic, control::Control, cpuid, irqchip::Mode, pv::clock, run, state::Cx, tsc,
     vendor::Vendor,
@@ -17,7 +19,8 @@ use kvm_uapi::ioctl::{
         KVM_SET_VCPU_EVENTS, KVM_SET_XCRS, KVM_SET_XSAVE, KVM_SMI, KVM_TPR_ACCESS_REPORTING,
         KVM_X86_SETUP_MCE, KVM_X86_SET_MCE,
     },
-    KVM_ENABLE_CAP, KVM_GET_MP_STATE, KVM_RUN, KVM_SET_MP_STATE, KVM_TRANSLATE,
+    KVM_ENABLE_CAP, KVM_GET_DEVICE_ATTR, KVM_GET_MP_STATE, KVM_HAS_DEVICE_ATTR, KVM_RUN,
+    KVM_SET_DEVICE_ATTR, KVM_SET_MP_STATE, KVM_TRANSLATE,
 };
 
 pub(crate) fn ioctl<V: Vendor>(cx: &mut Cx<'_, V>, request: u32, arg: usize) -> Result<u32> {
@@ -67,6 +70,9 @@ pub(crate) fn ioctl<V: Vendor>(cx: &mut Cx<'_, V>, request: u32, arg: usize) -> 
             cx.state.events.add_nmi(cx.state.control.nmi_blocked());
             Ok(0)
         }
+        KVM_HAS_DEVICE_ATTR => attribute::has(arg),
+        KVM_GET_DEVICE_ATTR => attribute::get(cx, arg),
+        KVM_SET_DEVICE_ATTR => attribute::set(cx, arg),
         KVM_ENABLE_CAP => super::enable_cap::enable_vcpu(cx, arg),
         KVM_SMI if V::HAS_SMM => {
             cx.state.events.smi = true;

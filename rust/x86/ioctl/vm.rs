@@ -2,13 +2,16 @@
 //! The x86 ioctls of a VM: which function answers which request.
 
 use super::{clock, irqchip};
-use crate::vendor::{Vendor, X86};
+use crate::{
+    msr_filter,
+    vendor::{Vendor, X86},
+};
 use kernel::{prelude::*, sync::ArcBorrow};
 use kvm_core::vm::Vm;
 use kvm_sys::user;
 use kvm_uapi::ioctl::x86::{
     KVM_GET_CLOCK, KVM_GET_TSC_KHZ, KVM_SET_BOOT_CPU_ID, KVM_SET_CLOCK, KVM_SET_IDENTITY_MAP_ADDR,
-    KVM_SET_NR_MMU_PAGES, KVM_SET_TSC_KHZ, KVM_SET_TSS_ADDR,
+    KVM_SET_NR_MMU_PAGES, KVM_SET_TSC_KHZ, KVM_SET_TSS_ADDR, KVM_X86_SET_MSR_FILTER,
 };
 
 pub(crate) fn ioctl<V: Vendor>(
@@ -21,6 +24,7 @@ pub(crate) fn ioctl<V: Vendor>(
         KVM_SET_IDENTITY_MAP_ADDR => set_identity_map(&vm, arg),
         KVM_SET_BOOT_CPU_ID => set_boot_cpu(&vm, arg),
         KVM_SET_NR_MMU_PAGES => limit_shadow_pages(arg),
+        KVM_X86_SET_MSR_FILTER => msr_filter::set(&vm, arg),
         KVM_GET_CLOCK => clock::get(&vm, arg),
         KVM_SET_CLOCK => clock::set(&vm, arg),
         KVM_GET_TSC_KHZ => Ok(vm.arch().tsc_khz()),

@@ -43,6 +43,7 @@ pub mod hypercall;
 pub mod mce;
 pub mod msr;
 pub mod msr_file;
+pub mod msr_filter;
 mod msr_table;
 #[cfg(test)]
 mod msr_tests;

@@ -170,6 +170,8 @@ pub enum Refusal {
     /// There is no such register (`KVM_MSR_EXIT_REASON_UNKNOWN`); `ignore_msrs` and
     /// [`is_tolerated`] apply.
     Unknown,
+    /// Userspace doesn't let the guest (`KVM_MSR_EXIT_REASON_FILTER`).
+    Filtered,
 }
 
 impl From<GeneralProtection> for Refusal {

@@ -67,6 +67,9 @@ requests! {
     SIGNAL_MSI = write::<abi::kvm_msi>(0xa5);
     CLEAR_DIRTY_LOG = both::<abi::kvm_clear_dirty_log>(0xc0);
 
+    // With holes: a word, and 16 times three.
+    X86_SET_MSR_FILTER = write::<[u64; 49]>(0xc6);
+
     RUN = number(0x80);
     GET_REGS = read::<abi::kvm_regs>(0x81);
     SET_REGS = write::<abi::kvm_regs>(0x82);

@@ -13,6 +13,8 @@ pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-msr-unknown", unknown),
     Case::guest("x86/micro-msr-kept", kept),
     Case::guest("x86/micro-msr-hypercall", hypercall),
+    Case::guest("x86/micro-msr-user", user),
+    Case::guest("x86/micro-msr-filter", filter),
 ];
 
 /// Lets the guest run CPUID.
@@ -221,5 +223,113 @@ fn hypercall() -> Result<()> {
     vcpu.change_regs(|regs| regs.rax = 0x7777)?;
     vcpu.expect_trap(13, 0)?;
     check_eq!(vcpu.regs()?.rax as i64, -1, "-KVM_EPERM");
+    Ok(())
+}
+
+const INVALID: u32 = 1;
+const UNKNOWN: u32 = 2;
+const FILTERED: u32 = 4;
+
+/// Userspace answers for registers that there aren't, and sees refused values.
+fn user() -> Result<()> {
+    let vm = Vm::new()?;
+    let cap = abi::KVM_CAP_X86_USER_SPACE_MSR;
+    vm.need(cap, "KVM_CAP_X86_USER_SPACE_MSR")?;
+    check_eq!(vm.enable(cap, [8, 0, 0, 0]), Err(Errno::EINVAL), "an unknown reason");
+    vm.enable(cap, [(INVALID | UNKNOWN).into(), 0, 0, 0]).context("KVM_CAP_X86_USER_SPACE_MSR")?;
+    let code = guest!(64;
+        "mov ecx, 0x12345", "rdmsr", "mov rbx, rax", "mov rsi, rdx",
+        "mov eax, 0x1234", "mov edx, 0x5678", "wrmsr",
+        // A memory type that there isn't.
+        "mov ecx, 0x2ff", "mov eax, 2", "xor edx, edx", "wrmsr", "hlt"
+    );
+    let mut vcpu = vm.long(code)?;
+    vcpu.expect(&Exit::Rdmsr { index: 0x1_2345, reason: UNKNOWN })?;
+    vcpu.run_page().__bindgen_anon_1.msr.data = 0x1122_3344_5566_7788;
+    vcpu.expect(&Exit::Wrmsr { index: 0x1_2345, reason: UNKNOWN, data: 0x5678_0000_1234 })?;
+    let regs = vcpu.regs()?;
+    check_eq!((regs.rbx, regs.rsi), (0x5566_7788, 0x1122_3344));
+    vcpu.expect(&Exit::Wrmsr { index: 0x2ff, reason: INVALID, data: 2 })?;
+    vcpu.run_page().__bindgen_anon_1.msr.error = 1;
+    vcpu.expect_trap(13, 0)?;
+    Ok(())
+}
+
+/// A filter as the ioctl takes it: whether the rest is denied, and one range.
+#[repr(C)]
+struct Filter {
+    flags: u64,
+    ranges: [[u64; 3]; 16],
+}
+
+impl Filter {
+    fn new(deny: bool, flags: u32, count: u32, base: u32, bitmap: &[u8]) -> Self {
+        let mut ranges = [[0; 3]; 16];
+        ranges[0] =
+            [u64::from(flags) | u64::from(count) << 32, base.into(), bitmap.as_ptr() as u64];
+        Self { flags: deny.into(), ranges }
+    }
+
+    fn set(&self, vm: &Vm) -> Result<i32, Errno> {
+        request::give(vm.file(), request::X86_SET_MSR_FILTER, self)
+    }
+}
+
+/// What userspace keeps from a guest is a #GP or userspace's to answer, also where the guest usually
+/// needs nobody.
+fn filter() -> Result<()> {
+    let vm = Vm::new()?;
+    vm.need(abi::KVM_CAP_X86_MSR_FILTER, "KVM_CAP_X86_MSR_FILTER")?;
+    let code = guest!(64;
+        "mov ecx, 0xc0000100", "mov eax, 0x7000", "xor edx, edx", "wrmsr", "rdmsr", "mov ebx, eax",
+        "mov ecx, 0xc0000102", "wrmsr", "mov ecx, 0x10", "rdmsr", "out 0x10, al", "jmp 2f", "2:", "hlt"
+    );
+    // Reads of FS.base.
+    let bitmap = [0xfeu8; 8];
+    let reads = Filter::new(false, 1, 2, 0xc000_0100, &bitmap);
+    for bad in [
+        Filter::new(false, 0, 2, 0, &bitmap),
+        Filter::new(false, 5, 2, 0, &bitmap),
+        Filter::new(false, 1, 0x600 * 8 + 64, 0, &bitmap),
+        Filter::new(true, 1, 0, 0, &bitmap),
+    ] {
+        check_eq!(bad.set(&vm), Err(Errno::EINVAL));
+    }
+    let mut vcpu = vm.long(code)?;
+    reads.set(&vm).context("KVM_X86_SET_MSR_FILTER")?;
+    vcpu.expect_trap(13, 0)?;
+    check_eq!(vcpu.sregs()?.fs.base, 0x7000, "writing is allowed");
+    vm.enable(abi::KVM_CAP_X86_USER_SPACE_MSR, [FILTERED.into(), 0, 0, 0])
+        .context("KVM_CAP_X86_USER_SPACE_MSR")?;
+    vcpu.start(Mode::Long, code)?;
+    vcpu.expect(&Exit::Rdmsr { index: 0xc000_0100, reason: FILTERED })?;
+    vcpu.run_page().__bindgen_anon_1.msr.data = 0x4321;
+    match vcpu.run()? {
+        Exit::Out { port: 0x10, .. } => check_eq!(vcpu.regs()?.rbx, 0x4321),
+        exit => bail!("{}", vcpu.describe(&exit)),
+    }
+    // All but writes of FS.base are denied; a vCPU that comes later is held to it, too.
+    let only = [0x01u8; 8];
+    Filter::new(true, 2, 1, 0xc000_0100, &only).set(&vm).context("the rest denied")?;
+    let mut other = vm.vcpu(1)?;
+    for vcpu in [&mut vcpu, &mut other] {
+        vcpu.start(Mode::Long, code)?;
+        vcpu.expect(&Exit::Rdmsr { index: 0xc000_0100, reason: FILTERED })?;
+        vcpu.expect(&Exit::Wrmsr { index: 0xc000_0102, reason: FILTERED, data: 0 })?;
+        vcpu.expect(&Exit::Rdmsr { index: 0x10, reason: FILTERED })?;
+        match vcpu.run()? {
+            Exit::Out { port: 0x10, .. } => {}
+            exit => bail!("{}", vcpu.describe(&exit)),
+        }
+    }
+    // Userspace itself isn't held to it.
+    check_eq!(other.msr(0xc000_0100)?, Some(0x7000));
+    // No filter.
+    Filter::new(false, 1, 0, 0, &bitmap).set(&vm).context("all allowed")?;
+    vcpu.start(Mode::Long, code)?;
+    match vcpu.run()? {
+        Exit::Out { port: 0x10, .. } => check_eq!(vcpu.regs()?.rbx, 0x7000),
+        exit => bail!("{}", vcpu.describe(&exit)),
+    }
     Ok(())
 }
