@@ -9,8 +9,8 @@
 # harness fails; the exact exit status is in make's message, and what
 # `tests/setup/enter.sh exec …` ends with.
 
-verb-variables := M CMD FILES MODULES KERNEL ICOUNT SMP MEM TIMEOUT KARGS T
-verbs := run shell exec test test-long check doc prepare clean distclean
+verb-variables := M CMD FILES MODULES KERNEL ICOUNT SMP MEM TIMEOUT KARGS T F S SEED SEEDS THREADS
+verbs := run shell exec test test-long fuzz check doc prepare clean distclean
 .PHONY: $(verbs)
 
 $(foreach name,$(verb-variables),$(if $(filter undefined,$(origin $(name))),,\
@@ -34,6 +34,9 @@ test:
 ## The slow tests and those on the debug kernel as well
 test-long:
 	$(enter) test --long
+## Random input for F=ioctl|emulate, S= seconds [SEED= SEEDS= THREADS= KERNEL=debug MODULES=]
+fuzz:
+	$(enter) fuzz
 ## Formatting, lints, layering, documentation
 check:
 	$(enter) check

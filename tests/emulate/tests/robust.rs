@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The fuzz entry on random input; `EMULATE_CASES` sets how many.
+//! The fuzz entry on random input: `EMULATE_CASES` inputs, or `EMULATE_SECONDS` of them, that follow from
+//! `EMULATE_SEED`.
+
+use std::time::{Duration, Instant};
 
 use emulate_tests::fuzz;
 use rand::rngs::SmallRng;
@@ -7,11 +10,17 @@ use rand::{Rng, SeedableRng};
 
 #[test]
 fn any_bytes_in_any_state() {
-    let cases =
-        std::env::var("EMULATE_CASES").ok().and_then(|v| v.parse().ok()).unwrap_or(100_000u64);
-    let mut rng = SmallRng::seed_from_u64(5);
+    let number = |name| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
+    let end =
+        number("EMULATE_SECONDS").map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let cases = number("EMULATE_CASES").unwrap_or(if end.is_some() { u64::MAX } else { 100_000 });
+    let mut rng = SmallRng::seed_from_u64(number("EMULATE_SEED").unwrap_or(5));
     let mut data = [0u8; 48];
-    for _ in 0..cases {
+    for done in 0..cases {
+        if done % 1024 == 0 && end.is_some_and(|end| Instant::now() >= end) {
+            println!("{done} inputs");
+            break;
+        }
         rng.fill(&mut data);
         // Two thirds with a likelier opcode: 0Fh or a far transfer.
         match rng.random_range(0..6) {

@@ -54,6 +54,8 @@ pub enum Verb {
         #[arg(long, env = "KVM_MODULES", default_value = "rust")]
         modules: ModuleSet,
     },
+    /// Look for mistakes with random input.
+    Fuzz(FuzzArgs),
     /// Make what machines and tests need, ahead of time.
     Prepare {
         /// Only these setup steps and what they need, separated by commas.
@@ -70,6 +72,41 @@ pub enum Verb {
         #[arg(long)]
         all: bool,
     },
+}
+
+/// What to fuzz, and for how long.
+#[derive(Args)]
+pub struct FuzzArgs {
+    /// What gets random input.
+    #[arg(env = "KVM_F", default_value = "ioctl")]
+    pub target: FuzzTarget,
+    /// How long, in seconds.
+    #[arg(long, env = "KVM_S", default_value_t = 600)]
+    pub seconds: u64,
+    /// The first seed.
+    #[arg(long, env = "KVM_SEED", default_value_t = 1)]
+    pub seed: u64,
+    /// Threads that work at once; with one, a seed does the same each time.
+    #[arg(long, env = "KVM_THREADS", default_value_t = 4)]
+    pub threads: u32,
+    /// How many seeds at most.
+    #[arg(long, env = "KVM_SEEDS")]
+    pub seeds: Option<u64>,
+    /// Which kernel.
+    #[arg(long, env = "KVM_KERNEL", default_value = "debug")]
+    pub kernel: Choice,
+    /// Which modules to load first.
+    #[arg(long, env = "KVM_MODULES", default_value = "rust")]
+    pub modules: ModuleSet,
+}
+
+/// What can be fuzzed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum FuzzTarget {
+    /// /dev/kvm, in machine amd.
+    Ioctl,
+    /// The instruction emulator, here.
+    Emulate,
 }
 
 /// What a run needs to know of its machine.

@@ -12,6 +12,7 @@ mod channel;
 mod check;
 mod cli;
 mod exec;
+mod fuzz;
 mod guest;
 mod initramfs;
 mod kernel;
@@ -36,6 +37,7 @@ use clap::Parser;
 use cache::Cache;
 use cli::{Cli, Verb};
 use exec::Request;
+use fuzz::Fuzz;
 use machine::Arch;
 use step::Place;
 use terminal::Terminal;
@@ -75,6 +77,10 @@ fn act(cli: &Cli) -> Result<u8> {
         Verb::Exec { machine, cmd, files, timeout } => {
             run(&place, Verb::exec(machine, cmd, files, *timeout)?)
         }
+        Verb::Fuzz(args) => match fuzz::begin(&place, args)? {
+            Fuzz::InMachine(request) => run(&place, *request),
+            Fuzz::Done(status) => Ok(status),
+        },
         Verb::Prepare { only } => {
             let only: Vec<&str> = only.iter().map(String::as_str).collect();
             setup::make(&place, if only.is_empty() { setup::USUAL } else { &only })?;
