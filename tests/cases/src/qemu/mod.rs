@@ -29,39 +29,36 @@ const AMD: &[&str] = &["amd"];
 
 /// The cases, in the order in which they run.
 pub(crate) const CASES: &[Case] = &[
-    case("qemu-linux-pc-1", "qemu-pc", || matrix::whole("pc", 1, Image::Elf)).long(),
-    case("qemu-linux-pc-2", "qemu-pc", || matrix::whole("pc", 2, Image::Compressed)).long(),
+    case("qemu-linux-pc-1", "qemu-pc", || matrix::whole("pc", 1, Image::Elf)),
+    case("qemu-linux-pc-2", "qemu-pc", || matrix::whole("pc", 2, Image::Compressed)),
     case("qemu-linux-pc-4", "qemu-pc", || matrix::whole("pc", 4, Image::Elf)).long(),
     case("qemu-linux-q35-1", "qemu-q35", || matrix::whole("q35", 1, Image::Elf)).long(),
-    case("qemu-linux-q35-2", "qemu-q35", || matrix::whole("q35", 2, Image::Compressed)).long(),
+    case("qemu-linux-q35-2", "qemu-q35", || matrix::whole("q35", 2, Image::Compressed)),
     case("qemu-linux-q35-4", "qemu-q35", || matrix::whole("q35", 4, Image::Elf)).long(),
     case("qemu-linux-split", "qemu-variants", || {
         matrix::variant(2, |options| options.accel = "kvm,kernel-irqchip=split".into())
-    })
-    .long(),
+    }),
     case("qemu-linux-qemu64", "qemu-variants", || {
         matrix::variant(2, |options| options.cpu = "qemu64".into())
-    })
-    .long(),
-    case("qemu-linux-hugetlbfs", "qemu-variants", matrix::hugetlbfs).long(),
+    }),
+    case("qemu-linux-hugetlbfs", "qemu-variants", matrix::hugetlbfs),
     case("qemu-linux-cpu-pm", "qemu-variants", || {
         matrix::variant(2, |options| {
             options.more.extend(["-overcommit", "cpu-pm=on"].map(str::to_owned))
         })
-    })
-    .long(),
-    case("qemu-linux-4g", "qemu-variants", matrix::four_gib).long(),
+    }),
+    case("qemu-linux-4g", "qemu-variants", matrix::four_gib),
     case("idle", "qemu-control", control::idle),
     case("pause", "qemu-control", control::pause),
     case("registers", "qemu-control", control::registers),
-    case("gdb", "qemu-control", debug::gdb).long(),
+    case("gdb", "qemu-control", debug::gdb),
     case("triple-fault", "qemu-ends", ends::triple_fault),
     case("garbage", "qemu-ends", ends::garbage),
-    case("migrate-socket", "qemu-migrate", migrate::socket).long(),
-    case("migrate-file", "qemu-migrate", migrate::file).long(),
+    case("migrate-socket", "qemu-migrate", migrate::socket),
+    case("migrate-file", "qemu-migrate", migrate::file),
     case("balloon", "qemu-robust", robust::balloon).long(),
-    case("unplug", "qemu-robust", robust::unplug).long(),
-    case("kill", "qemu-robust", || robust::kill(12, Duration::from_secs(8))).long(),
+    case("unplug", "qemu-robust", robust::unplug),
+    case("kill-few", "qemu-robust", || robust::kill(12, Duration::from_secs(8))).long(),
     case("debian", "qemu-debian", debian::debian).long(),
     case("kill-200", "qemu-kill", || robust::kill(200, Duration::from_secs(20))).long(),
     case("50-vms", "qemu-many", || robust::at_once(50)).long(),
