@@ -25,6 +25,8 @@ use kvm_sys::{
     anon_file::AnonFile,
     kick::{Inside, Kick},
     killable_mutex::KillableMutex,
+    process,
+    runner::Runner,
     shared_page::SharedPage,
 };
 use kvm_uapi::ioctl::{self, KVMIO, KVM_GET_STATS_FD, KVM_RUN, KVM_SET_SIGNAL_MASK};
@@ -42,6 +44,7 @@ pub struct Vcpu<A: Arch> {
     pub requests: Arc<Requests>,
     stats: Arc<VcpuStats<A>>,
     signals: SignalMask,
+    runner: Runner,
     pub(crate) poll: HaltPoll,
     #[pin]
     shared: A::VcpuShared,
@@ -70,6 +73,7 @@ impl<A: Arch> Vcpu<A> {
                 requests: Arc::new(Requests::new(), GFP_KERNEL_ACCOUNT)?,
                 stats: counters,
                 signals: SignalMask::new(),
+                runner: Runner::new(),
                 poll: HaltPoll::new(),
                 shared <- new_shared,
                 state <- KillableMutex::new(new_state, c"kvm_vcpu", static_lock_class!()),
@@ -158,7 +162,10 @@ impl<A: Arch> AnonFile for VcpuFile<A> {
         let mut state = vcpu.state.lock()?;
         let held = Held { vm, vcpu, state: &mut state };
         match request {
-            KVM_RUN => vcpu.signals.with(|| A::vcpu_ioctl(held, request, arg)),
+            KVM_RUN => {
+                vcpu.runner.set_current();
+                vcpu.signals.with(|| A::vcpu_ioctl(held, request, arg))
+            }
             KVM_SET_SIGNAL_MASK => vcpu.signals.set(arg),
             _ => A::vcpu_ioctl(held, request, arg),
         }
@@ -180,6 +187,8 @@ type Chunk<A> = [SetOnce<Arc<Vcpu<A>>>; CHUNK];
 pub struct VcpuTable<A: Arch> {
     chunks: [SetOnce<KBox<Chunk<A>>>; CHUNK],
     count: Atomic<u32>,
+    /// Whom a vCPU that waited gave its time to last.
+    last_yielded_to: Atomic<u32>,
     stats: Arc<VmStats<A>>,
 }
 
@@ -189,7 +198,12 @@ impl<A: Arch> VcpuTable<A> {
 
     /// No vCPUs of a VM with these counters.
     pub(crate) const fn new(stats: Arc<VmStats<A>>) -> Self {
-        Self { chunks: [const { SetOnce::new() }; CHUNK], count: Atomic::new(0), stats }
+        Self {
+            chunks: [const { SetOnce::new() }; CHUNK],
+            count: Atomic::new(0),
+            last_yielded_to: Atomic::new(0),
+            stats,
+        }
     }
 
     /// Number of vCPUs; those with a lower index are there.
@@ -218,6 +232,38 @@ impl<A: Arch> VcpuTable<A> {
             inside.add(&vcpu.kick);
         }
         inside.interrupt_and_wait();
+    }
+
+    /// Gives the CPU time of `from`'s thread to that of the vCPU with an index, if it
+    /// wants to run and doesn't; whether it did. Negative: not now.
+    pub fn yield_to(&self, from: &Vcpu<A>, index: u32) -> i32 {
+        match self.get(index) {
+            Some(to) if index != from.index && !process::is_alone() => to.runner.yield_to(),
+            _ => 0,
+        }
+    }
+
+    /// `from` waits for another vCPU: gives its thread's CPU time to one of them, each
+    /// in its turn. Whether one took it.
+    pub fn yield_to_any(&self, from: &Vcpu<A>) -> bool {
+        /// Refusals before it gives up.
+        const TRIES: u32 = 3;
+        let count = self.count();
+        let last = self.last_yielded_to.load(Relaxed);
+        let mut refused = 0u32;
+        for step in 1..=count {
+            let Some(index) = last.wrapping_add(step).checked_rem(count) else { return false };
+            let result = self.yield_to(from, index);
+            if result > 0 {
+                self.last_yielded_to.store(index, Relaxed);
+                return true;
+            }
+            refused = refused.saturating_add(u32::from(result < 0));
+            if refused >= TRIES {
+                break;
+            }
+        }
+        false
     }
 
     /// Whether a vCPU has this id.

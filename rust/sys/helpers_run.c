@@ -9,8 +9,12 @@
 #include <linux/irqflags.h>
 #include <linux/kvm_host.h>
 #include <linux/percpu.h>
+#include <linux/pid.h>
 #include <linux/preempt.h>
+#include <linux/rcupdate.h>
 #include <linux/sched.h>
+#include <linux/sched/stat.h>
+#include <linux/sched/task.h>
 #include <linux/smp.h>
 
 /* preempt.rs */
@@ -142,4 +146,43 @@ void kvm_helper_guest_state_exit(void);
 noinstr void kvm_helper_guest_state_exit(void)
 {
 	guest_state_exit_irqoff();
+}
+
+/* runner.rs */
+
+struct pid *kvm_helper_current_pid(void);
+struct pid *kvm_helper_current_pid(void)
+{
+	return task_pid(current);
+}
+
+struct pid *kvm_helper_get_current_pid(void);
+struct pid *kvm_helper_get_current_pid(void)
+{
+	return get_task_pid(current, PIDTYPE_PID);
+}
+
+void kvm_helper_put_pid(struct pid *pid);
+void kvm_helper_put_pid(struct pid *pid)
+{
+	put_pid(pid);
+}
+
+int kvm_helper_yield_to(struct pid **slot);
+int kvm_helper_yield_to(struct pid **slot)
+{
+	struct task_struct *task = NULL;
+	struct pid *pid;
+	int yielded;
+
+	rcu_read_lock();
+	pid = READ_ONCE(*slot);
+	if (pid)
+		task = get_pid_task(pid, PIDTYPE_PID);
+	rcu_read_unlock();
+	if (!task)
+		return 0;
+	yielded = yield_to(task, true);
+	put_task_struct(task);
+	return yielded;
 }

@@ -77,6 +77,7 @@ pub mod percpu;
 pub mod preempt;
 pub mod process;
 pub mod rcu_cell;
+pub mod runner;
 #[cfg(CONFIG_S390)]
 pub mod s390;
 pub mod shared_page;

@@ -51,12 +51,6 @@ pub fn with_signals_blocked<R>(signals: u64, body: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Lets others run now.
-pub fn yield_now() {
-    // SAFETY: Task context, as for anything that may sleep.
-    unsafe { bindings::schedule() };
-}
-
 /// Whether nobody else wants this CPU. It may be another one at once.
 pub fn is_alone() -> bool {
     // SAFETY: No preconditions.

@@ -30,11 +30,26 @@ fn carry_out<V: Vendor>(cx: &mut Cx<'_, V>, call: Call) -> Result<u64, CallError
         Call::Kick { apic_id } => {
             let wake = to(apic_id, 0, Delivery::RemoteRead);
             let _ = send::message(&cx.vm, &wake, |_| {});
+            yield_to(cx, apic_id);
+            Ok(0)
+        }
+        Call::Yield { apic_id } => {
+            yield_to(cx, apic_id);
             Ok(0)
         }
         Call::SendIpi(ipi) => Ok(send_ipi(cx, &ipi)),
         Call::ClockPairing { gpa } => pair_clocks(cx, gpa),
-        Call::Yield { .. } | Call::MapGpaRange { .. } => Err(CallError::Unknown),
+        Call::MapGpaRange { .. } => Err(CallError::Unknown),
+    }
+}
+
+/// Lets the vCPU with an APIC ID run instead of this one, if it is waiting to.
+fn yield_to<V: Vendor>(cx: &Cx<'_, V>, apic_id: u32) {
+    let stats = &cx.vcpu.stats().arch;
+    stats.directed_yield_attempted.add(1);
+    let Some(to) = send::with_id(&cx.vm, apic_id) else { return };
+    if cx.vm.vcpus().yield_to(cx.vcpu, to.0.into()) > 0 {
+        stats.directed_yield_successful.add(1);
     }
 }
 

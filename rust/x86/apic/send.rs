@@ -107,6 +107,13 @@ pub(crate) fn to_ids<V: Vendor>(vm: &Vm<X86<V>>, message: &Message, ids: u64, fi
         .fold(0, |count, _| count.saturating_add(1))
 }
 
+/// The vCPU whose APIC has this ID, if there is exactly one.
+pub(crate) fn with_id<V: Vendor>(vm: &Vm<X86<V>>, id: u32) -> Option<VcpuIndex> {
+    let map = vm.arch().irqchip().map.read()?;
+    let mut targets = map.hypercall_targets(1, id)?;
+    targets.next()
+}
+
 /// Sends a vCPU's interprocessor interrupt.
 #[inline]
 pub(super) fn ipi<V: Vendor>(cx: &Cx<'_, V>, ipi: &Ipi) {

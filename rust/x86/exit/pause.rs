@@ -4,12 +4,14 @@
 use crate::{emulate, outcome::Next, state::Cx, vendor::Vendor};
 use kernel::error::Result;
 
-/// Lets others run: whoever has the lock may be waiting for this CPU.
+/// Lets others run: whoever has the lock may be waiting for a CPU.
 ///
 /// # Errors
 ///
 /// Those of [`emulate::skip`].
 pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
-    kvm_sys::process::yield_now();
+    if !cx.vm.vcpus().yield_to_any(cx.vcpu) {
+        kvm_sys::process::cond_resched();
+    }
     emulate::skip(cx)
 }

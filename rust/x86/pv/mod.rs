@@ -73,6 +73,7 @@ pub(crate) fn features() -> PvFeatures {
         | PvFeatures::ASYNC_PF_INT
         | PvFeatures::POLL_CONTROL
         | PvFeatures::PV_EOI
+        | PvFeatures::PV_SCHED_YIELD
         | PvFeatures::PV_SEND_IPI
         | PvFeatures::PV_UNHALT
         | PvFeatures::STEAL_TIME
