@@ -447,6 +447,10 @@ impl Control for SvmControl {
         }
     }
 
+    fn dr7(&self) -> u64 {
+        self.vmcb.save.dr7
+    }
+
     fn set_dr7(&mut self, dr7: u64) {
         if self.vmcb.save.dr7 != dr7 {
             self.vmcb.save.dr7 = dr7;

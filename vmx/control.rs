@@ -136,6 +136,10 @@ impl Control for VmxControl {
 
     fn set_dr6(&mut self, _dr6: u64) {}
 
+    fn dr7(&self) -> u64 {
+        0x400
+    }
+
     fn set_dr7(&mut self, _dr7: u64) {}
 
     fn set_pat(&mut self, _pat: u64) {}

@@ -62,6 +62,8 @@ pub trait Control: Send {
     fn dr6(&self) -> u64;
     /// Sets the DR6 that the guest runs with.
     fn set_dr6(&mut self, dr6: u64);
+    /// The DR7 that the guest runs with, as it left it.
+    fn dr7(&self) -> u64;
     /// Sets the DR7 that the guest runs with.
     fn set_dr7(&mut self, dr7: u64);
     /// The guest's PAT.

@@ -27,6 +27,8 @@ pub struct Debug {
     breakpoint_control: u64,
     /// An instruction was executed outside of the guest while it steps.
     stepped: bool,
+    /// Until its next exit the guest accesses the registers by itself.
+    open: bool,
 }
 
 /// What a debugger outside can want (`KVM_GUESTDBG_*`).
@@ -66,6 +68,7 @@ impl Debug {
             breakpoints: [0; 4],
             breakpoint_control: DR7_FIXED,
             stepped: false,
+            open: false,
         }
     }
 
@@ -96,7 +99,33 @@ impl Debug {
     pub(crate) fn active(&self) -> Option<&[u64; 4]> {
         const ENABLED: u64 = 0xff;
         let (addresses, dr7) = self.effective();
-        (dr7 & ENABLED != 0).then_some(addresses)
+        (dr7 & ENABLED != 0 || self.open).then_some(addresses)
+    }
+
+    /// Lets the guest, which has begun to, access the registers without further exits
+    /// until the next one for another reason; whether no debugger outside has them.
+    pub(crate) fn open<C: Control>(&mut self, control: &mut C) -> bool {
+        if self.wants == 0 {
+            self.open = true;
+            self.load(control);
+            control.set_debug_intercepts(false, false);
+        }
+        self.open
+    }
+
+    /// Whether the guest can have changed them in its last run.
+    #[inline]
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// After an exit: what the guest left in them, of which these are DR0 to DR3.
+    #[cold]
+    pub(crate) fn close<C: Control>(&mut self, control: &mut C, addresses: [u64; 4]) {
+        self.open = false;
+        self.addresses = addresses;
+        (self.dr6, self.dr7) = (control.dr6(), control.dr7());
+        control.set_debug_intercepts(false, true);
     }
 
     /// A debug exception with these bits of DR6 is delivered: general detect is

@@ -209,6 +209,9 @@ fn enter<V: Vendor>(cx: &mut Cx<'_, V>, off: &mut IrqOff) -> bool {
     state.extended.before_entry_pkru(off);
     state.control.enter(&mut state.gprs, off);
     state.extended.after_exit_pkru(off);
+    if state.debug.is_open() {
+        state.debug.close(&mut state.control, debugreg::addresses(off));
+    }
     debugreg::after_exit(off);
     vcpu.kick.leave();
     state.extended.after_exit(off);

@@ -72,12 +72,16 @@ fn linear_rip<C: Control>(control: &C) -> u64 {
     }
 }
 
-/// The guest reads or writes a debug register.
+/// The guest reads or writes a debug register: it seldom stays at one access.
 ///
 /// # Errors
 ///
 /// Those of [`emulate::instruction`].
 pub fn access<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
-    let _ = cx.state.control.rip();
+    let state = &mut *cx.state;
+    if state.debug.open(&mut state.control) {
+        // The instruction is executed again, and those that follow.
+        return Ok(Next::Resume);
+    }
     emulate::instruction(cx)
 }
