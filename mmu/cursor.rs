@@ -42,7 +42,7 @@ impl<'s, 'a, F: Format, T: Tables> Cursor<'s, 'a, F, T> {
     /// Whether the whole block of `place` lies in the range.
     pub(crate) fn covers(&self, place: &Place<T::Table>) -> bool {
         place.gfn.raw() >= self.gfn
-            && self.end.saturating_sub(place.gfn.raw()) >= place.level.frames()
+            && self.end.saturating_sub(place.gfn.raw()) >= F::GEOMETRY.frames(place.level)
     }
 
     /// Goes into the table that `place` leads to, if it does.
@@ -50,16 +50,17 @@ impl<'s, 'a, F: Format, T: Tables> Cursor<'s, 'a, F, T> {
         let frame = self.space.format.as_table(place.entry, place.level);
         let (Some(frame), Some(below)) = (frame, place.level.below()) else { return false };
         let Some(slot) = self.path.get_mut(usize::from(below.number())) else { return false };
-        *slot = self.space.tables.at(frame);
+        *slot = self.space.tables.at(frame, below);
         self.level = below;
         true
     }
 
     /// Goes past `place`, up as far as its table ends there.
     pub(crate) fn pass(&mut self, place: &Place<T::Table>) {
-        self.gfn = place.gfn.raw().saturating_add(place.level.frames());
+        self.gfn = place.gfn.raw().saturating_add(F::GEOMETRY.frames(place.level));
         self.level = place.level;
-        while self.level < self.space.top && self.level.index_of(Gfn::new(self.gfn)) == 0 {
+        let gfn = Gfn::new(self.gfn);
+        while self.level < self.space.top && F::GEOMETRY.index_of(self.level, gfn) == 0 {
             let Some(above) = self.level.above() else { break };
             self.level = above;
         }

@@ -29,21 +29,10 @@ pub enum MemoryType {
 }
 
 /// The raw 64 bits of an entry. What they mean is a
-/// [`Format`](crate::format::Format)'s business, except for two values that no
-/// processor takes for a mapping.
+/// [`Format`](crate::format::Format)'s business.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Entry(pub u64);
-
-impl Entry {
-    /// Nothing is mapped; a fault may map something.
-    pub const EMPTY: Self = Self(0);
-
-    /// The table that holds this entry was cut off from the root and waits to be
-    /// freed. Nothing may be mapped here: whoever meets this starts over at the
-    /// root.
-    pub const FROZEN: Self = Self(1 << 11);
-}
 
 /// What a leaf maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,8 @@ use std::vec::Vec;
 
 use crate::addr::Pfn;
 use crate::entry::{Entry, Leaf};
-use crate::level::{Level, ENTRIES};
+use crate::format::Format;
+use crate::level::Level;
 use crate::map::Sizes;
 use crate::tables::{Removed, Spare, Tables};
 
@@ -16,16 +17,24 @@ const BASE: u64 = 0x100;
 
 /// A fixed number of tables.
 pub(crate) struct FakeTables {
+    /// Entries of the largest table.
+    stride: usize,
+    empty: Entry,
+    frozen: Entry,
     entries: Vec<AtomicU64>,
     free: Mutex<Vec<usize>>,
     retired: AtomicUsize,
 }
 
 impl FakeTables {
-    /// Room for `count` tables.
-    pub(crate) fn new(count: usize) -> Self {
+    /// Room for `count` tables of a format.
+    pub(crate) fn new<F: Format>(_format: &F, count: usize) -> Self {
+        let stride = F::GEOMETRY.entries(Level::Page2M);
         Self {
-            entries: (0..count * ENTRIES).map(|_| AtomicU64::new(0)).collect(),
+            stride,
+            empty: F::EMPTY,
+            frozen: F::FROZEN,
+            entries: (0..count * stride).map(|_| AtomicU64::new(0)).collect(),
             free: Mutex::new((0..count).rev().collect()),
             retired: AtomicUsize::new(0),
         }
@@ -33,13 +42,13 @@ impl FakeTables {
 
     /// Tables that were handed out and neither came back nor were retired.
     pub(crate) fn in_use(&self) -> usize {
-        let all = self.entries.len() / ENTRIES;
+        let all = self.entries.len() / self.stride;
         all - self.free.lock().unwrap().len() - self.retired.load(Ordering::SeqCst)
     }
 
     fn at(&self, table: usize, index: usize) -> &AtomicU64 {
-        assert!(index < ENTRIES);
-        &self.entries[table * ENTRIES + index]
+        assert!(index < self.stride);
+        &self.entries[table * self.stride + index]
     }
 }
 
@@ -71,7 +80,7 @@ impl Tables for FakeTables {
         Pfn::new(BASE + table as u64)
     }
 
-    fn at(&self, frame: Pfn) -> usize {
+    fn at(&self, frame: Pfn, _level: Level) -> usize {
         (frame.raw() - BASE) as usize
     }
 }
@@ -80,10 +89,10 @@ impl Tables for FakeTables {
 pub(crate) struct FakeSpare<'a>(pub(crate) &'a FakeTables);
 
 impl Spare<usize> for FakeSpare<'_> {
-    fn take(&mut self) -> Option<usize> {
+    fn take(&mut self, _level: Level) -> Option<usize> {
         let table = self.0.free.lock().unwrap().pop()?;
-        for index in 0..ENTRIES {
-            self.0.at(table, index).store(0, Ordering::Relaxed);
+        for index in 0..self.0.stride {
+            self.0.at(table, index).store(self.0.empty.0, Ordering::Relaxed);
         }
         Some(table)
     }
@@ -117,9 +126,11 @@ impl Removed<usize> for FakeRemoved<'_> {
     }
 
     fn table(&mut self, table: usize) {
-        for index in 0..ENTRIES {
-            assert_eq!(self.tables.read(table, index), Entry::FROZEN);
-        }
+        // Tables of the lowest level may have fewer entries than there is room for.
+        let frozen = (0..self.tables.stride)
+            .take_while(|index| self.tables.read(table, *index) == self.tables.frozen)
+            .count();
+        assert!(frozen == self.tables.stride || frozen == 256, "{frozen} entries are frozen");
         self.tables.retired.fetch_add(1, Ordering::SeqCst);
     }
 }

@@ -3,7 +3,6 @@
 //! may still be cached.
 
 use crate::addr::Gfn;
-use crate::level::Level;
 
 /// A range of guest frames whose old translations have to be flushed before
 /// anything relies on their being gone: before a notifier returns, before a
@@ -23,10 +22,9 @@ impl FlushDebt {
     /// Nothing owed.
     pub const NONE: Self = Self { first: 0, end: 0 };
 
-    /// The block of one entry at `level` around `gfn`.
-    pub const fn block(gfn: Gfn, level: Level) -> Self {
-        let first = level.align(gfn).raw();
-        Self { first, end: first.saturating_add(level.frames()) }
+    /// So many frames from `first` on.
+    pub const fn frames(first: Gfn, count: u64) -> Self {
+        Self { first: first.raw(), end: first.raw().saturating_add(count) }
     }
 
     /// Whether nothing is owed.
@@ -57,8 +55,8 @@ mod tests {
 
     #[test]
     fn merging_covers_both() {
-        let a = FlushDebt::block(Gfn::new(0x201), Level::Page4K);
-        let b = FlushDebt::block(Gfn::new(0x7ff), Level::Page2M);
+        let a = FlushDebt::frames(Gfn::new(0x201), 1);
+        let b = FlushDebt::frames(Gfn::new(0x600), 0x200);
         assert_eq!(a.merge(b).range(), Some((Gfn::new(0x201), 0x5ff)));
         assert_eq!(a.merge(FlushDebt::NONE), a);
         assert_eq!(FlushDebt::NONE.merge(b), b);

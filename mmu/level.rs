@@ -1,23 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Levels of a page table with 512 entries each: NPT, EPT and x86's own.
+//! Levels of a page table, and how many entries the tables of each have.
 //!
 //! Leaves are at the first three levels; the upper two hold tables only (AMD APM
-//! vol. 2, 5.3 and 15.25; Intel SDM vol. 3, 31.3).
+//! vol. 2, 5.3 and 15.25; Intel SDM vol. 3, 31.3; z/Architecture Principles of
+//! Operation, "Dynamic Address Translation").
 
-use crate::addr::{Gfn, Gpa};
+use crate::addr::{Gfn, Gpa, PAGE_SHIFT};
 
-/// Entries of one table.
-pub const ENTRIES: usize = 512;
-
-/// One level of a table, from the leaves up.
+/// One level of a table, from the leaves up. The names are those of tables with
+/// 512 entries; see [`Geometry`] for what others map at the same level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Level {
     /// Level 1, maps 4 KiB.
     Page4K = 1,
-    /// Level 2, maps 2 MiB or holds a table.
+    /// Level 2, maps 2 MiB (s390: 1 MiB) or holds a table.
     Page2M = 2,
-    /// Level 3, maps 1 GiB or holds a table.
+    /// Level 3, maps 1 GiB (s390: 2 GiB) or holds a table.
     Page1G = 3,
     /// Level 4, the root of a four-level table.
     Table512G = 4,
@@ -52,42 +51,80 @@ impl Level {
             Self::Table256T => None,
         }
     }
+}
 
-    /// log2 of the bytes that one entry of this level spans.
-    pub const fn shift(self) -> u32 {
-        match self {
-            Self::Page4K => 12,
-            Self::Page2M => 21,
-            Self::Page1G => 30,
-            Self::Table512G => 39,
-            Self::Table256T => 48,
+/// How many entries tables have, and so what an entry of each level spans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// log2 of the entries of a table of level 1.
+    lowest: u32,
+    /// log2 of the entries of a table above.
+    upper: u32,
+}
+
+impl Geometry {
+    /// 512 entries at every level: NPT, EPT and x86's own tables.
+    pub const X86: Self = Self { lowest: 9, upper: 9 };
+
+    /// Page tables of 256 entries, segment and region tables of 2048: s390.
+    pub const DAT: Self = Self { lowest: 8, upper: 11 };
+
+    /// Entries of a table of `level`.
+    #[inline]
+    pub const fn entries(self, level: Level) -> usize {
+        match level {
+            Level::Page4K => 1_usize.wrapping_shl(self.lowest),
+            _ => 1_usize.wrapping_shl(self.upper),
         }
     }
 
-    /// 4 KiB frames that one entry of this level spans.
-    pub const fn frames(self) -> u64 {
-        match self {
-            Self::Page4K => 1,
-            Self::Page2M => 1 << 9,
-            Self::Page1G => 1 << 18,
-            Self::Table512G => 1 << 27,
-            Self::Table256T => 1 << 36,
+    /// log2 of the frames that one entry of `level` spans.
+    #[inline]
+    const fn frame_shift(self, level: Level) -> u32 {
+        match level {
+            Level::Page4K => 0,
+            Level::Page2M => self.lowest,
+            Level::Page1G => self.lowest.wrapping_add(self.upper),
+            Level::Table512G => self.lowest.wrapping_add(self.upper.wrapping_mul(2)),
+            Level::Table256T => self.lowest.wrapping_add(self.upper.wrapping_mul(3)),
         }
     }
 
-    /// Index of the entry that `gpa` goes through in a table of this level.
-    pub const fn index(self, gpa: Gpa) -> usize {
-        self.index_of(gpa.gfn())
+    /// log2 of the bytes that one entry of `level` spans.
+    #[inline]
+    pub const fn shift(self, level: Level) -> u32 {
+        self.frame_shift(level).wrapping_add(PAGE_SHIFT)
     }
 
-    /// Index of the entry that `gfn` goes through in a table of this level.
-    pub const fn index_of(self, gfn: Gfn) -> usize {
-        gfn.raw().wrapping_shr(self.frames().trailing_zeros()) as usize & 0x1ff
+    /// 4 KiB frames that one entry of `level` spans.
+    #[inline]
+    pub const fn frames(self, level: Level) -> u64 {
+        1_u64.wrapping_shl(self.frame_shift(level))
     }
 
-    /// First frame of the naturally aligned block around `gfn`.
-    pub const fn align(self, gfn: Gfn) -> Gfn {
-        Gfn::new(gfn.raw() & self.frames().wrapping_neg())
+    /// Frames that a table of `level` reaches.
+    #[inline]
+    pub const fn reach(self, level: Level) -> u64 {
+        self.frames(level).saturating_mul(self.entries(level) as u64)
+    }
+
+    /// Index of the entry that `gpa` goes through in a table of `level`.
+    #[inline]
+    pub const fn index(self, level: Level, gpa: Gpa) -> usize {
+        self.index_of(level, gpa.gfn())
+    }
+
+    /// Index of the entry that `gfn` goes through in a table of `level`.
+    #[inline]
+    pub const fn index_of(self, level: Level, gfn: Gfn) -> usize {
+        let mask = self.entries(level).wrapping_sub(1);
+        gfn.raw().wrapping_shr(self.frame_shift(level)) as usize & mask
+    }
+
+    /// First frame of the naturally aligned block of `level` around `gfn`.
+    #[inline]
+    pub const fn align(self, level: Level, gfn: Gfn) -> Gfn {
+        Gfn::new(gfn.raw() & self.frames(level).wrapping_neg())
     }
 }
 
@@ -95,31 +132,38 @@ impl Level {
 mod tests {
     use super::*;
 
+    const ALL: [Level; 5] =
+        [Level::Page4K, Level::Page2M, Level::Page1G, Level::Table512G, Level::Table256T];
+
     #[test]
     fn geometry() {
-        let mut level = Some(Level::Table256T);
-        while let Some(l) = level {
-            assert_eq!(l.frames(), 1 << (l.shift() - 12));
-            assert_eq!(l.shift(), 12 + 9 * (u32::from(l.number()) - 1));
-            level = l.below();
-        }
+        let shifts = |geometry: Geometry| ALL.map(|level| geometry.shift(level));
+        assert_eq!(shifts(Geometry::X86), [12, 21, 30, 39, 48]);
+        assert_eq!(shifts(Geometry::DAT), [12, 20, 31, 42, 53]);
+        assert_eq!(Geometry::DAT.entries(Level::Page4K), 256);
+        assert_eq!(Geometry::DAT.entries(Level::Page2M), 2048);
+        assert_eq!(Geometry::X86.reach(Level::Table512G), 1 << 36);
+        assert_eq!(Geometry::DAT.reach(Level::Table512G), 1 << 41);
     }
 
     #[test]
     fn indices_rebuild_the_address() {
         let gpa = Gpa::new(0x00ab_cdef_1234_5678);
-        let mut level = Some(Level::Table256T);
-        let mut rebuilt = gpa.page_offset();
-        while let Some(l) = level {
-            rebuilt |= (l.index(gpa) as u64) << l.shift();
-            level = l.below();
+        for geometry in [Geometry::X86, Geometry::DAT] {
+            let mut rebuilt = gpa.page_offset();
+            for level in ALL {
+                rebuilt |= (geometry.index(level, gpa) as u64) << geometry.shift(level);
+            }
+            // Five levels of x86 cover 57 bits, those of s390 all 64.
+            let covered = if geometry == Geometry::X86 { (1 << 57) - 1 } else { u64::MAX };
+            assert_eq!(rebuilt, gpa.raw() & covered);
         }
-        // Five levels cover 57 bits.
-        assert_eq!(rebuilt, gpa.raw() & ((1 << 57) - 1));
     }
 
     #[test]
     fn align_clears_the_low_frames() {
-        assert_eq!(Level::Page2M.align(Gfn::new(0x12ff)), Gfn::new(0x1200));
+        let gfn = Gfn::new(0x13ff);
+        assert_eq!(Geometry::X86.align(Level::Page2M, gfn), Gfn::new(0x1200));
+        assert_eq!(Geometry::DAT.align(Level::Page2M, gfn), Gfn::new(0x1300));
     }
 }

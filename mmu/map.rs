@@ -2,10 +2,10 @@
 //! Mapping a page: what a fault does.
 
 use crate::addr::Gfn;
-use crate::entry::{Access, Entry, Leaf};
+use crate::entry::{Access, Leaf};
 use crate::flush::FlushDebt;
 use crate::format::Format;
-use crate::level::{Level, ENTRIES};
+use crate::level::Level;
 use crate::space::{Place, Space};
 use crate::tables::{Spare, Tables};
 
@@ -85,7 +85,7 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
         let mut debt = FlushDebt::NONE;
         loop {
             let place = self.descend(gfn, level);
-            if place.entry == Entry::FROZEN {
+            if place.entry == F::FROZEN {
                 return Err(Failed::Raced);
             }
             if place.level > level {
@@ -112,7 +112,8 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
     ) -> Result<(Mapped, FlushDebt), Failed> {
         // A table was seen at this level, so there is one below.
         let below = level.below().ok_or(Failed::Raced)?;
-        let offset = below.align(gfn).raw().wrapping_sub(level.align(gfn).raw());
+        let offset =
+            F::GEOMETRY.align(below, gfn).raw().wrapping_sub(F::GEOMETRY.align(level, gfn).raw());
         let pfn = leaf.pfn.checked_add(offset).ok_or(Failed::OutOfReach)?;
         let (mapped, owed) = self.map(gfn, below, Leaf { pfn, ..leaf }, spare, sizes)?;
         Ok((mapped, debt.merge(owed)))
@@ -126,21 +127,20 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
         spare: &mut impl Spare<T::Table>,
         sizes: &mut Sizes,
     ) -> Result<FlushDebt, Failed> {
-        let table = spare.take().ok_or(Failed::NoSpare)?;
+        let below = place.level.below().ok_or(Failed::Raced)?;
+        let table = spare.take(below).ok_or(Failed::NoSpare)?;
         let is_split = self.format.as_leaf(place.entry, place.level).is_some();
         if is_split {
-            for index in 0..ENTRIES {
+            for index in 0..F::GEOMETRY.entries(below) {
                 let part = self.format.part(place.entry, place.level, index);
-                self.tables.swap(table, index, part.unwrap_or(Entry::EMPTY));
+                self.tables.swap(table, index, part.unwrap_or(F::EMPTY));
             }
         }
-        match self.replace(place, self.format.table(self.tables.frame(table))) {
+        match self.replace(place, self.format.table(self.tables.frame(table), place.level)) {
             Ok(()) if is_split => {
                 sizes.add(place.level, -1);
-                if let Some(below) = place.level.below() {
-                    sizes.add(below, ENTRIES as i64);
-                }
-                Ok(FlushDebt::block(place.gfn, place.level))
+                sizes.add(below, F::GEOMETRY.entries(below) as i64);
+                Ok(Self::owed(place.gfn, place.level))
             }
             Ok(()) => Ok(FlushDebt::NONE),
             Err(_) => {
@@ -183,7 +183,7 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
             // More rights need no flush: a processor that faults looks again.
             return Ok((Mapped::Upgraded(level), FlushDebt::NONE));
         }
-        Ok((Mapped::New(level), FlushDebt::block(place.gfn, level)))
+        Ok((Mapped::New(level), Self::owed(place.gfn, level)))
     }
 
     /// Lets the guest write to a page that only the dirty log protects, if it is
@@ -225,7 +225,7 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
         }
         loop {
             let place = self.descend(gfn, Level::Page4K);
-            if place.entry == Entry::FROZEN || self.format.is_present(place.entry) {
+            if place.entry == F::FROZEN || self.format.is_present(place.entry) {
                 return Err(Failed::Raced);
             }
             if place.level == Level::Page4K {

@@ -11,16 +11,15 @@
 //!    at, or by a swap whose old value is accounted for. Whoever loses a race
 //!    looks again.
 //! 3. A table is cut off by swapping the entry that leads to it; then all its
-//!    entries are swapped to [`Entry::FROZEN`]. A walker that still holds the
+//!    entries are swapped to [`Format::FROZEN`]. A walker that still holds the
 //!    table can't map anything into it any more, and starts over.
 //! 4. What was removed is in TLBs until the [`FlushDebt`] is paid. Frames of
 //!    retired tables, and of pages whose owner waits for the removal, are reused
 //!    only afterwards.
-//!
-//! [`FlushDebt`]: crate::flush::FlushDebt
 
 use crate::addr::Gfn;
 use crate::entry::Entry;
+use crate::flush::FlushDebt;
 use crate::format::Format;
 use crate::level::Level;
 use crate::tables::Tables;
@@ -60,7 +59,7 @@ impl<'a, F: Format, T: Tables> Space<'a, F, T> {
 
     /// First frame number that the tables can't reach.
     pub fn frames(&self) -> u64 {
-        self.top.frames().saturating_mul(crate::level::ENTRIES as u64)
+        F::GEOMETRY.reach(self.top)
     }
 
     /// Follows the tables towards `gfn`, which must be below [`Self::frames`].
@@ -76,16 +75,21 @@ impl<'a, F: Format, T: Tables> Space<'a, F, T> {
             let below = place.level.below();
             let table = self.format.as_table(place.entry, place.level);
             let (Some(below), Some(frame)) = (below, table) else { break };
-            place = self.place(self.tables.at(frame), below, gfn);
+            place = self.place(self.tables.at(frame, below), below, gfn);
         }
         place
     }
 
     /// The entry for `gfn` in `table` of `level`.
     pub(crate) fn place(&self, table: T::Table, level: Level, gfn: Gfn) -> Place<T::Table> {
-        let index = level.index_of(gfn);
+        let index = F::GEOMETRY.index_of(level, gfn);
         let entry = self.tables.read(table, index);
-        Place { table, index, level, gfn: level.align(gfn), entry }
+        Place { table, index, level, gfn: F::GEOMETRY.align(level, gfn), entry }
+    }
+
+    /// What is owed for the block of `level` around `gfn`.
+    pub(crate) fn owed(gfn: Gfn, level: Level) -> FlushDebt {
+        FlushDebt::frames(F::GEOMETRY.align(level, gfn), F::GEOMETRY.frames(level))
     }
 
     /// Changes an entry that was seen at `place`.

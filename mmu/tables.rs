@@ -3,8 +3,12 @@
 
 use crate::addr::Pfn;
 use crate::entry::Entry;
+#[cfg(doc)]
+use crate::level::Geometry;
+use crate::level::Level;
 
-/// Memory that holds tables of 512 entries.
+/// Memory that holds tables, as many entries each as the format's [`Geometry`]
+/// says.
 ///
 /// Entries are read and changed atomically, by many CPUs at once and by the
 /// processor's own table walker. A reader that came to a table through its
@@ -19,7 +23,8 @@ pub trait Tables {
     fn read(&self, table: Self::Table, index: usize) -> Entry;
 
     /// Replaces `old` by `new` (release on success); the entry that was there
-    /// instead if it wasn't `old`.
+    /// instead if it wasn't `old`. Where processors want translations to be purged
+    /// in the same step, this does it.
     ///
     /// # Errors
     ///
@@ -32,21 +37,22 @@ pub trait Tables {
         new: Entry,
     ) -> Result<(), Entry>;
 
-    /// Writes `new` and returns what was there.
+    /// Writes `new` and returns what was there. For tables that no processor walks:
+    /// new ones, and those that were cut off.
     fn swap(&self, table: Self::Table, index: usize, new: Entry) -> Entry;
 
     /// The frame in which the table lies.
     fn frame(&self, table: Self::Table) -> Pfn;
 
-    /// The table in a frame that [`Self::frame`] named before.
-    fn at(&self, frame: Pfn) -> Self::Table;
+    /// The table of `level` in a frame that [`Self::frame`] named before.
+    fn at(&self, frame: Pfn, level: Level) -> Self::Table;
 }
 
 /// Tables that were allocated before a walk, while sleeping was allowed. All
-/// their entries are [`Entry::EMPTY`].
+/// their entries are [`EMPTY`](crate::format::Format::EMPTY).
 pub trait Spare<Table> {
-    /// Takes one.
-    fn take(&mut self) -> Option<Table>;
+    /// Takes one that is to be of `level`.
+    fn take(&mut self, level: Level) -> Option<Table>;
     /// Puts one back that no walker has seen. Its entries may have been written.
     fn put_back(&mut self, table: Table);
 }
@@ -54,7 +60,7 @@ pub trait Spare<Table> {
 /// Who is told what a zap removed.
 pub trait Removed<Table> {
     /// A leaf is gone. `dirty`: the guest wrote to the page through it.
-    fn leaf(&mut self, leaf: crate::entry::Leaf, level: crate::level::Level, dirty: bool);
+    fn leaf(&mut self, leaf: crate::entry::Leaf, level: Level, dirty: bool);
     /// A table was cut off; to be freed after a grace period and the flush.
     fn table(&mut self, table: Table);
 }

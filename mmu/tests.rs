@@ -9,10 +9,10 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use crate::addr::{Gfn, Pfn};
-use crate::entry::{Access, Entry, Leaf, MemoryType};
+use crate::entry::{Access, Leaf, MemoryType};
 use crate::fake::{FakeRemoved, FakeSpare, FakeTables};
 use crate::flush::FlushDebt;
-use crate::format::{ept::Ept, npt::Npt, Format};
+use crate::format::{dat::Dat, ept::Ept, npt::Npt, Format};
 use crate::level::Level;
 use crate::map::{Failed, Mapped, Sizes};
 use crate::space::Space;
@@ -34,7 +34,7 @@ fn leaf(gfn: u64, access: Access) -> Leaf {
 }
 
 fn space<'a, F: Format>(format: &'a F, tables: &'a FakeTables) -> Space<'a, F, FakeTables> {
-    let root = crate::tables::Spare::take(&mut FakeSpare(tables)).unwrap();
+    let root = crate::tables::Spare::take(&mut FakeSpare(tables), Level::Table512G).unwrap();
     Space::new(format, tables, root, Level::Table512G)
 }
 
@@ -42,7 +42,7 @@ fn space<'a, F: Format>(format: &'a F, tables: &'a FakeTables) -> Space<'a, F, F
 fn seen<F: Format>(space: &Space<'_, F, FakeTables>, gfn: u64) -> Option<(u64, Access)> {
     let found = space.find(Gfn::new(gfn));
     let leaf = space.format.as_leaf(found.entry, found.level)?;
-    let offset = gfn - found.level.align(Gfn::new(gfn)).raw();
+    let offset = gfn - F::GEOMETRY.align(found.level, Gfn::new(gfn)).raw();
     Some((leaf.pfn.raw() + offset, leaf.access))
 }
 
@@ -78,12 +78,12 @@ impl Model {
     /// The frames of the mapping that holds `gfn`, as the tables have it.
     fn block<F: Format>(space: &Space<'_, F, FakeTables>, gfn: u64) -> (u64, u64) {
         let found = space.find(Gfn::new(gfn));
-        (found.level.align(Gfn::new(gfn)).raw(), found.level.frames())
+        (F::GEOMETRY.align(found.level, Gfn::new(gfn)).raw(), F::GEOMETRY.frames(found.level))
     }
 }
 
 fn run_against_model<F: Format>(format: &F, steps: &[Step]) {
-    let tables = FakeTables::new(2000);
+    let tables = FakeTables::new(format, 2000);
     let space = space(format, &tables);
     let mut model = Model::default();
     for step in steps {
@@ -100,7 +100,7 @@ fn run_against_model<F: Format>(format: &F, steps: &[Step]) {
     let _ = space.zap_all(&mut removed);
     removed.count(&mut model.1);
     assert!(model.1.is_none(), "mappings that came and didn't go: {:?}", model.1);
-    let frames: u64 = removed.leaves.iter().map(|(_, level, _)| level.frames()).sum();
+    let frames: u64 = removed.leaves.iter().map(|(_, level, _)| F::GEOMETRY.frames(*level)).sum();
     assert_eq!(frames, model.0.len() as u64);
     assert_eq!(tables.in_use(), 1, "only the root is left");
 }
@@ -114,7 +114,7 @@ fn apply<F: Format>(
     match *step {
         Step::Map { gfn, level, write } => {
             let access = if write { RWX } else { RWX - Access::WRITE };
-            let first = level.align(Gfn::new(gfn)).raw();
+            let first = F::GEOMETRY.align(level, Gfn::new(gfn)).raw();
             let (_, debt) = space
                 .map(
                     Gfn::new(gfn),
@@ -131,7 +131,9 @@ fn apply<F: Format>(
                 model.0.insert(frame, had || write);
             }
             // Nothing of what was mapped changed its meaning, but a split counts.
-            assert!(debt.range().is_none_or(|(_, count)| count == 512));
+            assert!(debt
+                .range()
+                .is_none_or(|(_, count)| count == F::GEOMETRY.frames(Level::Page2M)));
         }
         Step::Zap { first, count } => {
             // Large pages go as a whole.
@@ -191,6 +193,16 @@ fn apply<F: Format>(
             });
             assert!(reported <= model.0.len() as u64);
             assert_eq!(again, 0, "dirty bits were cleared");
+            let sample = space.format.leaf(Level::Page4K, leaf(0, RWX));
+            if space.format.clear_dirty(sample).is_none() {
+                // Without such bits the pages are protected.
+                for gfn in first..first + count {
+                    if seen(space, gfn).is_some() {
+                        let (first, count) = Model::block(space, gfn);
+                        model.0.extend((first..first + count).map(|frame| (frame, false)));
+                    }
+                }
+            }
         }
     }
 }
@@ -204,6 +216,11 @@ proptest! {
     }
 
     #[test]
+    fn dat_agrees_with_the_model(steps in prop::collection::vec(step(), 1..40)) {
+        run_against_model(&Dat, &steps);
+    }
+
+    #[test]
     fn ept_agrees_with_the_model(steps in prop::collection::vec(step(), 1..40)) {
         run_against_model(&Ept::new(true), &steps);
     }
@@ -212,7 +229,7 @@ proptest! {
 #[test]
 fn a_late_fault_is_spurious() {
     let format = Npt::new(48);
-    let tables = FakeTables::new(16);
+    let tables = FakeTables::new(&format, 16);
     let space = space(&format, &tables);
     let mut spare = FakeSpare(&tables);
     let gfn = Gfn::new(5);
@@ -226,7 +243,7 @@ fn a_late_fault_is_spurious() {
 #[test]
 fn a_new_page_behind_a_frame_owes_a_flush() {
     let format = Ept::new(true);
-    let tables = FakeTables::new(16);
+    let tables = FakeTables::new(&format, 16);
     let space = space(&format, &tables);
     let mut spare = FakeSpare(&tables);
     let gfn = Gfn::new(5);
@@ -241,7 +258,7 @@ fn a_new_page_behind_a_frame_owes_a_flush() {
 #[test]
 fn running_out_of_tables_or_space_is_an_error() {
     let format = Npt::new(48);
-    let tables = FakeTables::new(3);
+    let tables = FakeTables::new(&format, 3);
     let space = space(&format, &tables);
     let mut spare = FakeSpare(&tables);
     assert_eq!(
@@ -266,7 +283,7 @@ fn running_out_of_tables_or_space_is_an_error() {
 #[test]
 fn mmio_marks_come_and_go() {
     let format = Ept::new(true);
-    let tables = FakeTables::new(16);
+    let tables = FakeTables::new(&format, 16);
     let space = space(&format, &tables);
     let mut spare = FakeSpare(&tables);
     let gfn = Gfn::new(0xfee00);
@@ -279,14 +296,14 @@ fn mmio_marks_come_and_go() {
     assert_eq!(space.map_mmio(gfn, 8, &mut spare), Err(Failed::Raced));
     let mut removed = FakeRemoved::new(&tables);
     let _ = space.zap(gfn, Gfn::new(gfn.raw() + 1), &mut removed);
-    assert_eq!(space.find(gfn).entry, Entry::EMPTY);
+    assert_eq!(space.find(gfn).entry, Ept::EMPTY);
 }
 
 #[test]
 fn aging_needs_accessed_bits() {
     for (accessed_dirty, expected) in [(true, Some(true)), (false, None)] {
         let format = Ept::new(accessed_dirty);
-        let tables = FakeTables::new(16);
+        let tables = FakeTables::new(&format, 16);
         let space = space(&format, &tables);
         let range = (Gfn::new(0), Gfn::new(512));
         assert_eq!(space.age(range.0, range.1), Some(false));
@@ -304,7 +321,7 @@ fn aging_needs_accessed_bits() {
 #[test]
 fn nothing_is_lost_between_threads() {
     let format = Npt::new(48);
-    let tables = FakeTables::new(60_000);
+    let tables = FakeTables::new(&format, 60_000);
     let space = space(&format, &tables);
     // Tables and leaves in the way of each other: frames around a 1 GiB border.
     let mapped = AtomicI64::new(0);

@@ -49,7 +49,7 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
             if !leaf.access.contains(Access::WRITE) {
                 return None;
             }
-            debt = debt.merge(FlushDebt::block(place.gfn, place.level));
+            debt = debt.merge(Self::owed(place.gfn, place.level));
             Some(self.format.write_protect(place.entry))
         });
         debt
@@ -70,8 +70,8 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
             if !self.format.is_dirty(place.entry) {
                 return None;
             }
-            debt = debt.merge(FlushDebt::block(place.gfn, place.level));
-            dirty(place.gfn, place.level.frames());
+            debt = debt.merge(Self::owed(place.gfn, place.level));
+            dirty(place.gfn, F::GEOMETRY.frames(place.level));
             let clean = self.format.clear_dirty(place.entry);
             Some(clean.unwrap_or_else(|| self.format.write_protect(place.entry)))
         });

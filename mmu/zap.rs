@@ -6,7 +6,7 @@ use crate::cursor::Cursor;
 use crate::entry::{Entry, Leaf};
 use crate::flush::FlushDebt;
 use crate::format::Format;
-use crate::level::{Level, ENTRIES};
+use crate::level::Level;
 use crate::space::Space;
 use crate::tables::{Removed, Tables};
 
@@ -43,15 +43,19 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
             if table.is_some() && !is_whole && cursor.enter(&place) {
                 continue;
             }
-            let is_gone = place.entry == Entry::EMPTY || place.entry == Entry::FROZEN;
+            let is_gone = place.entry == F::EMPTY || place.entry == F::FROZEN;
             if !is_gone {
-                if self.replace(&place, Entry::EMPTY).is_err() {
+                if self.replace(&place, F::EMPTY).is_err() {
                     // Changed under us, if only by the processor: look again.
                     continue;
                 }
-                let mut looks = Looks { removed: &mut *removed, tables: 0 };
+                let mut looks = Looks {
+                    removed: &mut *removed,
+                    each: F::GEOMETRY.entries(Level::Page2M),
+                    entries: 0,
+                };
                 debt = debt.merge(self.removed(place.entry, place.level, place.gfn, &mut looks));
-                left = left.saturating_sub(looks.tables.saturating_mul(ENTRIES));
+                left = left.saturating_sub(looks.entries);
             }
             cursor.pass(&place);
         }
@@ -73,11 +77,11 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
     ) -> FlushDebt {
         if let Some(leaf) = self.format.as_leaf(entry, level) {
             removed.leaf(leaf, level, self.format.is_dirty(entry));
-            return FlushDebt::block(gfn, level);
+            return Self::owed(gfn, level);
         }
         if let (Some(frame), Some(below)) = (self.format.as_table(entry, level), level.below()) {
-            self.freeze(self.tables.at(frame), below, removed);
-            return FlushDebt::block(gfn, level);
+            self.freeze(self.tables.at(frame, below), below, removed);
+            return Self::owed(gfn, level);
         }
         FlushDebt::NONE
     }
@@ -85,24 +89,26 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
     /// Freezes a table that was cut off, and those below; at most four levels
     /// deep.
     fn freeze(&self, table: T::Table, level: Level, removed: &mut impl Removed<T::Table>) {
-        for index in 0..ENTRIES {
-            let entry = self.tables.swap(table, index, Entry::FROZEN);
+        for index in 0..F::GEOMETRY.entries(level) {
+            let entry = self.tables.swap(table, index, F::FROZEN);
             if let Some(leaf) = self.format.as_leaf(entry, level) {
                 removed.leaf(leaf, level, self.format.is_dirty(entry));
             } else if let (Some(frame), Some(below)) =
                 (self.format.as_table(entry, level), level.below())
             {
-                self.freeze(self.tables.at(frame), below, removed);
+                self.freeze(self.tables.at(frame, below), below, removed);
             }
         }
         removed.table(table);
     }
 }
 
-/// Counts tables on their way to who is told of them.
+/// Counts the entries of tables on their way to who is told of them.
 struct Looks<'a, R> {
     removed: &'a mut R,
-    tables: usize,
+    /// Most entries that a table has.
+    each: usize,
+    entries: usize,
 }
 
 impl<Table, R: Removed<Table>> Removed<Table> for Looks<'_, R> {
@@ -111,7 +117,7 @@ impl<Table, R: Removed<Table>> Removed<Table> for Looks<'_, R> {
     }
 
     fn table(&mut self, table: Table) {
-        self.tables = self.tables.saturating_add(1);
+        self.entries = self.entries.saturating_add(self.each);
         self.removed.table(table);
     }
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Intel extended page tables (SDM vol. 3, 31.3.2, tables 31-2 to 31-7).
 
-use super::{Format, ADDRESS, LARGE, SOFT_MAY_WRITE, WRITE};
+use super::{Format, ADDRESS, EMPTY, FROZEN, LARGE, SOFT_MAY_WRITE, WRITE};
 use crate::addr::{Gfn, Pfn};
 use crate::entry::{Access, Entry, Leaf, MemoryType};
-use crate::level::Level;
+use crate::level::{Geometry, Level};
 
 const READ: u64 = 1 << 0;
 const EXECUTE: u64 = 1 << 2;
@@ -37,6 +37,10 @@ impl Ept {
 }
 
 impl Format for Ept {
+    const EMPTY: Entry = EMPTY;
+    const FROZEN: Entry = FROZEN;
+    const GEOMETRY: Geometry = Geometry::X86;
+
     #[inline]
     fn leaf(&self, level: Level, leaf: Leaf) -> Entry {
         let mut raw = READ | ACCESSED | (leaf.pfn.raw() << 12 & ADDRESS);
@@ -60,7 +64,7 @@ impl Format for Ept {
     }
 
     #[inline]
-    fn table(&self, table: Pfn) -> Entry {
+    fn table(&self, table: Pfn, _level: Level) -> Entry {
         Entry(ANY_ACCESS | ACCESSED | (table.raw() << 12 & ADDRESS))
     }
 
@@ -139,6 +143,6 @@ mod tests {
             memory_type: MemoryType::WriteBack,
         };
         assert_eq!(Ept::new(true).leaf(Level::Page4K, leaf).0, 1 << 52 | 0x0123_4337);
-        assert_eq!(Ept::new(true).table(Pfn::new(0x1234)).0, 0x0123_4107);
+        assert_eq!(Ept::new(true).table(Pfn::new(0x1234), Level::Page2M).0, 0x0123_4107);
     }
 }

@@ -7,35 +7,59 @@
 //!
 //! - [`npt`]: AMD nested page tables.
 //! - [`ept`]: Intel extended page tables.
+//! - [`dat`]: IBM Z DAT tables.
 
+pub mod dat;
 pub mod ept;
 pub mod npt;
 
 use crate::addr::{Gfn, Pfn};
 use crate::entry::{Access, Entry, Leaf, MemoryType};
-use crate::level::Level;
+use crate::level::{Geometry, Level};
 
 /// Bits 12 to 51: the address of a page or a table.
 pub(crate) const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-/// In a leaf of both formats: writes are allowed.
+/// In a leaf of both x86 formats: writes are allowed.
 pub(crate) const WRITE: u64 = 1 << 1;
 /// In an entry above the lowest level, of both formats: it maps a large page.
 pub(crate) const LARGE: u64 = 1 << 7;
 /// In a leaf, ignored by both processors: [`Leaf::may_write`].
 pub(crate) const SOFT_MAY_WRITE: u64 = 1 << 52;
 
+/// Empty entry of both x86 formats.
+pub(crate) const EMPTY: Entry = Entry(0);
+/// Frozen entry of both: not present, and a bit that both ignore then.
+pub(crate) const FROZEN: Entry = Entry(1 << 11);
+
 /// A bit format.
 ///
 /// For every leaf whose frame fits 40 bits, `as_leaf(leaf(x)) == Some(x)`, and
-/// no encoded entry equals [`Entry::EMPTY`] or [`Entry::FROZEN`]; the tests of
+/// no encoded entry equals [`Self::EMPTY`] or [`Self::FROZEN`]; the tests of
 /// each format check that.
 pub trait Format {
+    /// Nothing is mapped; a fault may map something. No processor takes it for a
+    /// mapping.
+    const EMPTY: Entry;
+
+    /// The table that holds this entry was cut off from the root and waits to be
+    /// freed. Nothing may be mapped here: whoever meets this starts over at the
+    /// root. No processor takes it for a mapping.
+    const FROZEN: Entry;
+
+    /// The sizes of tables.
+    const GEOMETRY: Geometry;
+
     /// Entry that maps `leaf` at `level`; accessed and dirty bits are set as for
     /// a page that is being touched.
     fn leaf(&self, level: Level, leaf: Leaf) -> Entry;
 
-    /// Entry that leads to the table in frame `table`.
-    fn table(&self, table: Pfn) -> Entry;
+    /// Entry of `level` that leads to the table in frame `table`.
+    fn table(&self, table: Pfn, level: Level) -> Entry;
+
+    /// What a control block has to say of a root of `level` at a physical address.
+    fn root(&self, address: u64, _level: Level) -> u64 {
+        address
+    }
 
     /// Entry that makes each access exit at once as MMIO, or `None` if the
     /// processor has no way to say so. `generation` (low 16 bits) tells entries
@@ -98,7 +122,8 @@ pub trait Format {
     fn part(&self, entry: Entry, level: Level, index: usize) -> Option<Entry> {
         let below = level.below()?;
         let leaf = self.as_leaf(entry, level)?;
-        let pfn = leaf.pfn.checked_add((index as u64).checked_mul(below.frames())?)?;
+        let pfn =
+            leaf.pfn.checked_add((index as u64).checked_mul(Self::GEOMETRY.frames(below))?)?;
         Some(self.leaf(below, Leaf { pfn, ..leaf }))
     }
 }
@@ -108,7 +133,7 @@ pub(crate) mod tests {
     use super::*;
 
     /// What every format owes; called by the tests of each.
-    pub(crate) fn check_format(format: &impl Format) {
+    pub(crate) fn check_format<F: Format>(format: &F) {
         for level in [Level::Page4K, Level::Page2M, Level::Page1G] {
             for bits in 1..8 {
                 for may_write in [false, true] {
@@ -121,7 +146,8 @@ pub(crate) mod tests {
                         {
                             continue;
                         }
-                        let pfn = Pfn::new(0x12_3456_7000 & level.frames().wrapping_neg());
+                        let pfn =
+                            Pfn::new(0x12_3456_7000 & F::GEOMETRY.frames(level).wrapping_neg());
                         check_leaf(format, level, Leaf { pfn, access, may_write, memory_type });
                     }
                 }
@@ -131,10 +157,10 @@ pub(crate) mod tests {
         check_mmio(format);
     }
 
-    fn check_leaf(format: &impl Format, level: Level, leaf: Leaf) {
+    fn check_leaf<F: Format>(format: &F, level: Level, leaf: Leaf) {
         let entry = format.leaf(level, leaf);
         assert!(format.is_present(entry));
-        assert!(entry != Entry::EMPTY && entry != Entry::FROZEN);
+        assert!(entry != F::EMPTY && entry != F::FROZEN);
         assert_eq!(format.as_leaf(entry, level), Some(leaf), "{level:?} {entry:x?}");
         assert_eq!(format.as_table(entry, level), None);
         assert_eq!(format.as_mmio(entry), None);
@@ -151,19 +177,21 @@ pub(crate) mod tests {
             assert_eq!(format.as_leaf(cleared, level), Some(leaf));
         }
         if let Some(below) = level.below() {
-            let part = format.as_leaf(format.part(entry, level, 511).unwrap(), below).unwrap();
-            assert_eq!(part.pfn.raw(), leaf.pfn.raw() + 511 * below.frames());
+            let last = F::GEOMETRY.entries(below) - 1;
+            let part = format.as_leaf(format.part(entry, level, last).unwrap(), below).unwrap();
+            let offset = last as u64 * F::GEOMETRY.frames(below);
+            assert_eq!(part.pfn.raw(), leaf.pfn.raw() + offset);
         }
     }
 
-    fn check_table(format: &impl Format) {
-        let entry = format.table(Pfn::new(0x7_6543));
-        assert!(format.is_present(entry));
+    fn check_table<F: Format>(format: &F) {
         for level in [Level::Page2M, Level::Page1G, Level::Table512G, Level::Table256T] {
+            let entry = format.table(Pfn::new(0x7_6543), level);
+            assert!(format.is_present(entry));
             assert_eq!(format.as_table(entry, level), Some(Pfn::new(0x7_6543)));
             assert_eq!(format.as_leaf(entry, level), None);
         }
-        for entry in [Entry::EMPTY, Entry::FROZEN] {
+        for entry in [F::EMPTY, F::FROZEN] {
             assert!(!format.is_present(entry));
             assert_eq!(format.as_leaf(entry, Level::Page4K), None);
             assert_eq!(format.as_table(entry, Level::Page2M), None);
@@ -171,12 +199,12 @@ pub(crate) mod tests {
         }
     }
 
-    fn check_mmio(format: &impl Format) {
+    fn check_mmio<F: Format>(format: &F) {
         for generation in [0, 1, 0xffff] {
             if let Some(entry) = format.mmio(Gfn::new(0xfee00), generation) {
                 assert_eq!(format.as_mmio(entry), Some(generation));
                 assert!(!format.is_present(entry));
-                assert!(entry != Entry::EMPTY && entry != Entry::FROZEN);
+                assert!(entry != F::EMPTY && entry != F::FROZEN);
             }
         }
     }

@@ -4,10 +4,10 @@
 //! Every access of a guest counts as a user access (15.25.6), so the user bit is
 //! always set.
 
-use super::{Format, ADDRESS, LARGE, SOFT_MAY_WRITE, WRITE};
+use super::{Format, ADDRESS, EMPTY, FROZEN, LARGE, SOFT_MAY_WRITE, WRITE};
 use crate::addr::{Gfn, Pfn};
 use crate::entry::{Access, Entry, Leaf, MemoryType};
-use crate::level::Level;
+use crate::level::{Geometry, Level};
 
 const PRESENT: u64 = 1 << 0;
 const USER: u64 = 1 << 2;
@@ -37,6 +37,10 @@ impl Npt {
 }
 
 impl Format for Npt {
+    const EMPTY: Entry = EMPTY;
+    const FROZEN: Entry = FROZEN;
+    const GEOMETRY: Geometry = Geometry::X86;
+
     #[inline]
     fn leaf(&self, level: Level, leaf: Leaf) -> Entry {
         let mut raw = PRESENT | USER | ACCESSED | (leaf.pfn.raw() << 12 & ADDRESS);
@@ -59,7 +63,7 @@ impl Format for Npt {
     }
 
     #[inline]
-    fn table(&self, table: Pfn) -> Entry {
+    fn table(&self, table: Pfn, _level: Level) -> Entry {
         Entry(PRESENT | WRITE | USER | ACCESSED | (table.raw() << 12 & ADDRESS))
     }
 

@@ -2,8 +2,8 @@
 //! The tables that map guest frames to host pages: what the memory of a VM needs
 //! of them, and the kinds there are.
 //!
-//! [`TwoLevel`] is for processors whose tables have 512 entries (NPT, EPT);
-//! [`NoTables`] for an architecture that has none yet.
+//! [`TwoLevel`] is for processors with tables in memory; [`NoTables`] for an
+//! architecture that has none yet.
 
 use core::marker::PhantomData;
 use kernel::{error::Result, prelude::*, sync::rcu};
@@ -13,12 +13,12 @@ use kvm_paging::{
     entry::{Access, Leaf, MemoryType},
     flush::FlushDebt,
     format::Format,
-    level::Level,
+    level::{Geometry, Level},
     map::{Failed, Mapped, Sizes},
     space::Space,
     tables::Removed,
 };
-use kvm_sys::table_page::{RootTable, SpareTables, TablePage, TablePages};
+use kvm_sys::table_page::{InMemory, TableMemory};
 
 /// Entries that are looked at before others get their turn.
 const ZAP_BUDGET: usize = 1 << 17;
@@ -54,7 +54,10 @@ pub trait SecondLevel: Send + Sync + Sized + 'static {
     /// `ENOMEM`; that of [`Paging::config`].
     fn new() -> Result<Self>;
 
-    /// Physical address of the root, what a control block names. Constant.
+    /// The sizes of tables.
+    const GEOMETRY: Geometry = Geometry::X86;
+
+    /// The root as a control block names it. Constant.
     fn root(&self) -> u64;
 
     /// First frame that a guest can't have, by its tables or its processor.
@@ -124,7 +127,7 @@ pub trait SecondLevel: Send + Sync + Sized + 'static {
 /// What a vendor says of its tables.
 pub trait Paging: 'static {
     /// Their bits.
-    type Format: Format + Send + Sync;
+    type Format: Format + InMemory + Send + Sync;
 
     /// How device memory is mapped: [`MemoryType::WriteBack`] where the host's and
     /// the guest's own types decide anyway.
@@ -142,12 +145,15 @@ pub trait Paging: 'static {
     fn physical_bits() -> u32;
 }
 
-/// Tables of 512 entries, four or five levels.
+/// The memory that a vendor's tables are in.
+type MemoryOf<P> = <<P as Paging>::Format as InMemory>::Memory;
+
+/// Tables of a vendor's format.
 pub struct TwoLevel<P: Paging> {
     format: P::Format,
     caps: PagingCaps,
     frames: u64,
-    root: RootTable,
+    root: <MemoryOf<P> as TableMemory>::Root,
     _paging: PhantomData<fn() -> P>,
 }
 
@@ -155,26 +161,33 @@ impl<P: Paging> TwoLevel<P> {
     /// The tables as a space to walk. Walks need an RCU read-side section, which
     /// a map section is as well: it isn't preempted.
     #[inline]
-    fn space(&self) -> Space<'_, P::Format, TablePages> {
-        Space::new(&self.format, self.root.pages(), self.root.table(), self.caps.root)
+    fn space(&self) -> Space<'_, P::Format, MemoryOf<P>> {
+        let root = &self.root;
+        Space::new(
+            &self.format,
+            MemoryOf::<P>::of(root),
+            MemoryOf::<P>::table(root),
+            self.caps.root,
+        )
     }
 }
 
 impl<P: Paging> SecondLevel for TwoLevel<P> {
     const EXIST: bool = true;
-    type Spare = SpareTables;
+    const GEOMETRY: Geometry = P::Format::GEOMETRY;
+    type Spare = <MemoryOf<P> as TableMemory>::Spare;
 
     fn new() -> Result<Self> {
         let (format, caps) = P::config()?;
-        let root = RootTable::new()?;
-        let reach = Space::new(&format, root.pages(), root.table(), caps.root).frames();
+        let root = MemoryOf::<P>::new_root()?;
+        let reach = P::Format::GEOMETRY.reach(caps.root);
         let bits = P::physical_bits().saturating_sub(kvm_paging::addr::PAGE_SHIFT);
         let frames = reach.min(1_u64.checked_shl(bits).unwrap_or(u64::MAX));
         Ok(Self { format, caps, frames, root, _paging: PhantomData })
     }
 
     fn root(&self) -> u64 {
-        self.root.address()
+        self.format.root(MemoryOf::<P>::address(&self.root), self.caps.root)
     }
 
     fn frames(&self) -> u64 {
@@ -191,8 +204,8 @@ impl<P: Paging> SecondLevel for TwoLevel<P> {
     }
 
     #[inline]
-    fn top_up(spare: &mut SpareTables) -> Result {
-        spare.top_up()
+    fn top_up(spare: &mut Self::Spare) -> Result {
+        MemoryOf::<P>::top_up(spare)
     }
 
     #[inline]
@@ -222,13 +235,13 @@ impl<P: Paging> SecondLevel for TwoLevel<P> {
         gfn: Gfn,
         level: Level,
         leaf: Leaf,
-        spare: &mut SpareTables,
+        spare: &mut Self::Spare,
         sizes: &mut Sizes,
     ) -> Result<(Mapped, FlushDebt), Failed> {
         self.space().map(gfn, level, leaf, spare, sizes)
     }
 
-    fn mark_mmio(&self, gfn: Gfn, spare: &mut SpareTables) -> Result<(), Failed> {
+    fn mark_mmio(&self, gfn: Gfn, spare: &mut Self::Spare) -> Result<(), Failed> {
         // Marks go when a slot comes, so they need no generation.
         self.space().map_mmio(gfn, 0, spare)
     }
@@ -246,7 +259,7 @@ impl<P: Paging> SecondLevel for TwoLevel<P> {
         flush: impl FnOnce(FlushDebt),
     ) -> Option<Gfn> {
         let reader = rcu::read_lock();
-        let mut retire = Retire { reader: &reader, sizes };
+        let mut retire = Retire::<MemoryOf<P>>::new(&reader, sizes);
         let (debt, next) =
             self.space().zap_some(first, end, Level::Page1G, ZAP_BUDGET, &mut retire);
         flush(debt);
@@ -273,25 +286,33 @@ impl<P: Paging> Drop for TwoLevel<P> {
     fn drop(&mut self) {
         // No vCPU can run any more, so nothing is cached.
         let reader = rcu::read_lock();
-        let mut retire = Retire { reader: &reader, sizes: &mut Sizes::default() };
+        let mut sizes = Sizes::default();
+        let mut retire = Retire::<MemoryOf<P>>::new(&reader, &mut sizes);
         let _ = self.space().zap_all(&mut retire);
     }
 }
 
 /// Frees tables that a zap cut off, after the section it runs in.
-struct Retire<'a> {
+struct Retire<'a, M> {
     reader: &'a rcu::Guard,
     sizes: &'a mut Sizes,
+    _memory: PhantomData<M>,
 }
 
-impl Removed<TablePage> for Retire<'_> {
+impl<'a, M> Retire<'a, M> {
+    fn new(reader: &'a rcu::Guard, sizes: &'a mut Sizes) -> Self {
+        Self { reader, sizes, _memory: PhantomData }
+    }
+}
+
+impl<M: TableMemory> Removed<M::Table> for Retire<'_, M> {
     fn leaf(&mut self, _leaf: Leaf, level: Level, _dirty: bool) {
         // The host's page was marked dirty when it was mapped.
         self.sizes.add(level, -1);
     }
 
-    fn table(&mut self, table: TablePage) {
-        table.retire(self.reader);
+    fn table(&mut self, table: M::Table) {
+        M::retire(table, self.reader);
     }
 }
 

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Real pages that hold second-level tables of 512 entries.
+//! Real pages that hold second-level tables.
+//!
+//! [`TablePages`] are for tables of 512 entries, one page each; [`crate::s390`] has
+//! those of its own. What a format's tables lie in says [`InMemory`].
 //!
 //! Entries are read and changed by many CPUs and by the processors' own walkers,
 //! so every access is atomic. Nobody else touches these pages, which is why the
@@ -7,7 +10,7 @@
 //! are calls, and a walk makes five of them.
 //!
 //! A table that was cut off may still be read by walkers on other CPUs. It is
-//! freed after an RCU grace period; see [`TablePage::retire`].
+//! freed after an RCU grace period; see [`TableMemory::retire`].
 
 use core::{
     ptr::NonNull,
@@ -17,9 +20,67 @@ use kernel::{bindings, error::Result, prelude::*, sync::rcu};
 use kvm_paging::{
     addr::{Pfn, PAGE_SHIFT},
     entry::Entry,
-    level::ENTRIES,
+    level::{Geometry, Level},
     tables,
 };
+
+/// Memory of this machine for tables of one geometry.
+pub trait TableMemory: tables::Tables<Table: Send + Sync> + Send + Sync + Sized + 'static {
+    /// The table at the top. It lives as long as this value.
+    type Root: Send + Sync;
+
+    /// Tables allocated in advance, while sleeping is allowed: as many as one fault
+    /// can need.
+    type Spare: tables::Spare<Self::Table> + Default + Send;
+
+    /// Allocates an empty table for the top. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    fn new_root() -> Result<Self::Root>;
+
+    /// Its physical address.
+    fn address(root: &Self::Root) -> u64;
+
+    /// Its handle.
+    fn table(root: &Self::Root) -> Self::Table;
+
+    /// The memory that the tables below it are in.
+    fn of(root: &Self::Root) -> &Self;
+
+    /// Fills a reserve up. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    fn top_up(spare: &mut Self::Spare) -> Result;
+
+    /// Frees a table that was cut off, once every section that holds `reader` or
+    /// anything like it is over. The flush that makes the processors forget the
+    /// table has to be done before `reader` ends, so that it comes first.
+    ///
+    /// The table must have been cut off by the caller alone: for a table that is
+    /// retired once, [`kvm_paging::zap`] sees to that.
+    fn retire(table: Self::Table, reader: &rcu::Guard);
+}
+
+/// A format whose tables this machine has memory for.
+pub trait InMemory {
+    /// That memory.
+    type Memory: TableMemory;
+}
+
+impl InMemory for kvm_paging::format::npt::Npt {
+    type Memory = TablePages;
+}
+
+impl InMemory for kvm_paging::format::ept::Ept {
+    type Memory = TablePages;
+}
+
+/// Entries of a table.
+const ENTRIES: usize = Geometry::X86.entries(Level::Page4K);
 
 /// A handle on one table. It says where the table is, not that it lives: see
 /// [`kvm_paging::tables::Tables`] for how long it may be used.
@@ -50,18 +111,6 @@ impl TablePage {
         // SAFETY: By the type invariant the page was allocated for a table; the
         // callers own it and drop the handle.
         unsafe { kvm_helper_table_free(self.0.as_ptr().cast()) };
-    }
-
-    /// Frees a table that was cut off, once every section that holds `_reader` or
-    /// anything like it is over. The flush that makes the processors forget the
-    /// table has to be done before `_reader` ends, so that it comes first.
-    ///
-    /// The table must have been cut off by the caller alone: for a page that is
-    /// retired once, [`kvm_paging::zap`] sees to that.
-    pub fn retire(self, _reader: &rcu::Guard) {
-        // SAFETY: As in `free`, after a grace period. The caller is the one who
-        // cut the table off.
-        unsafe { kvm_helper_table_free_rcu(self.0.as_ptr().cast()) };
     }
 
     #[inline]
@@ -133,7 +182,7 @@ impl tables::Tables for TablePages {
     }
 
     #[inline]
-    fn at(&self, frame: Pfn) -> TablePage {
+    fn at(&self, frame: Pfn, _level: Level) -> TablePage {
         let address = (frame.raw() << PAGE_SHIFT).wrapping_add(self.base);
         // INVARIANT: by the contract of the trait, which kvm_paging keeps, the
         // frame is one that `frame()` named.
@@ -142,39 +191,45 @@ impl tables::Tables for TablePages {
     }
 }
 
+impl TableMemory for TablePages {
+    type Root = RootTable;
+    type Spare = SpareTables;
+
+    fn new_root() -> Result<RootTable> {
+        let table = TablePage::allocate()?;
+        Ok(RootTable { table, pages: Self::new(table) })
+    }
+
+    fn address(root: &RootTable) -> u64 {
+        tables::Tables::frame(&root.pages, root.table).raw() << PAGE_SHIFT
+    }
+
+    #[inline]
+    fn table(root: &RootTable) -> TablePage {
+        root.table
+    }
+
+    #[inline]
+    fn of(root: &RootTable) -> &Self {
+        &root.pages
+    }
+
+    #[inline]
+    fn top_up(spare: &mut SpareTables) -> Result {
+        spare.top_up()
+    }
+
+    fn retire(table: TablePage, _reader: &rcu::Guard) {
+        // SAFETY: As in `TablePage::free`, after a grace period. The caller is the
+        // one who cut the table off.
+        unsafe { kvm_helper_table_free_rcu(table.0.as_ptr().cast()) };
+    }
+}
+
 /// The table at the top. It lives as long as this value.
 pub struct RootTable {
     table: TablePage,
     pages: TablePages,
-}
-
-impl RootTable {
-    /// Allocates an empty one. May sleep.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub fn new() -> Result<Self> {
-        let table = TablePage::allocate()?;
-        Ok(Self { table, pages: TablePages::new(table) })
-    }
-
-    /// Its physical address.
-    pub fn address(&self) -> u64 {
-        tables::Tables::frame(&self.pages, self.table).raw() << PAGE_SHIFT
-    }
-
-    /// The handle of the root.
-    #[inline]
-    pub fn table(&self) -> TablePage {
-        self.table
-    }
-
-    /// The memory that the tables below it are in.
-    #[inline]
-    pub fn pages(&self) -> &TablePages {
-        &self.pages
-    }
 }
 
 impl Drop for RootTable {
@@ -196,13 +251,8 @@ impl SpareTables {
     /// Below a root of five levels, a 4 KiB page needs this many tables.
     const MOST: usize = 4;
 
-    /// Fills up. May sleep.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
     #[inline]
-    pub fn top_up(&mut self) -> Result {
+    fn top_up(&mut self) -> Result {
         for table in &mut self.tables {
             if table.is_none() {
                 *table = Some(TablePage::allocate()?);
@@ -213,7 +263,7 @@ impl SpareTables {
 }
 
 impl tables::Spare<TablePage> for SpareTables {
-    fn take(&mut self) -> Option<TablePage> {
+    fn take(&mut self, _level: Level) -> Option<TablePage> {
         self.tables.iter_mut().find_map(Option::take)
     }
 
@@ -243,7 +293,7 @@ extern "C" {
     fn kvm_helper_table_frame(table: *mut kernel::ffi::c_void) -> u64;
 }
 
-// `ENTRIES` tables entries fill a page.
+// `ENTRIES` entries fill a page, and an empty one is zero.
 static_assertions::const_assert_eq!(
     core::mem::size_of::<[AtomicU64; ENTRIES]>(),
     bindings::PAGE_SIZE

@@ -228,8 +228,11 @@ impl<A: Arch> Memory<A> {
         page: &HostPage,
     ) -> Option<(Leaf, Level, FlushDebt)> {
         let level = self.level(plan, page);
+        let geometry = A::Tables::GEOMETRY;
         let mut leaf = Leaf {
-            pfn: kvm_paging::addr::Pfn::new(page.pfn().raw() & level.frames().wrapping_neg()),
+            pfn: kvm_paging::addr::Pfn::new(
+                page.pfn().raw() & geometry.frames(level).wrapping_neg(),
+            ),
             access: Access::READ | Access::EXEC,
             may_write: page.is_writable() && !plan.slot.read_only,
             memory_type: if page.is_device() {
@@ -241,7 +244,7 @@ impl<A: Arch> Memory<A> {
         // A page that is logged becomes writable when it is written to.
         let write = leaf.may_write && (plan.write || plan.slot.dirty.is_none());
         leaf.access.set(Access::WRITE, write);
-        let size = level.frames().wrapping_mul(PAGE_SIZE);
+        let size = geometry.frames(level).wrapping_mul(PAGE_SIZE);
         let first = plan.address.raw() & size.wrapping_neg();
         let end = first.saturating_add(size);
 
@@ -263,15 +266,17 @@ impl<A: Arch> Memory<A> {
         if slot.dirty.is_some() || self.tables.largest() == Level::Page4K {
             return Level::Page4K;
         }
+        let geometry = A::Tables::GEOMETRY;
         let host = gup::host_page_shift(&self.space, address);
         let fits = |level: Level| {
-            let first = level.align(gfn).raw();
-            let mask = level.frames().wrapping_sub(1);
+            let first = geometry.align(level, gfn).raw();
+            let frames = geometry.frames(level);
+            let mask = frames.wrapping_sub(1);
             let memory = address.raw() >> PAGE_SHIFT;
             level <= self.tables.largest()
-                && level.shift() <= host
+                && geometry.shift(level) <= host
                 && first >= slot.place.first.raw()
-                && first.saturating_add(level.frames()) <= slot.place.end()
+                && first.saturating_add(frames) <= slot.place.end()
                 && (gfn.raw() ^ memory) & mask == 0
                 && (gfn.raw() ^ page.pfn().raw()) & mask == 0
         };

@@ -2,7 +2,7 @@
 //! Memory mapped before the guest touches it (`KVM_PRE_FAULT_MEMORY`).
 
 use super::{Fault, Memory, VcpuMemory};
-use crate::arch::Arch;
+use crate::{arch::Arch, mmu::SecondLevel};
 use kernel::{current, error::Result, prelude::*};
 use kvm_paging::{
     addr::{Gpa, PAGE_SIZE},
@@ -66,7 +66,7 @@ impl<A: Arch> Memory<A> {
             }
             match self.fault_at(me, gpa, Access::READ, true)? {
                 (Fault::Mapped | Fault::Spurious, level) => {
-                    let size = level.frames().saturating_mul(PAGE_SIZE);
+                    let size = A::Tables::GEOMETRY.frames(level).saturating_mul(PAGE_SIZE);
                     return Ok(size.wrapping_sub(gpa.raw() & size.wrapping_sub(1)));
                 }
                 (Fault::Mmio | Fault::ReadOnly, _) => return Err(ENOENT),
