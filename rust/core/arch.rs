@@ -3,7 +3,8 @@
 
 use crate::{
     mmu::SecondLevel,
-    vcpu::{Held, Vcpu},
+    request::Request,
+    vcpu::{Held, Vcpu, VcpuTable},
     vm::Vm,
     wiring::Wiring,
 };
@@ -13,6 +14,7 @@ use kernel::{
     prelude::*,
     sync::{Arc, ArcBorrow},
 };
+use kvm_paging::addr::Gfn;
 use kvm_sys::kick::Kick;
 use kvm_uapi::vcpu::EnableCap;
 
@@ -100,6 +102,13 @@ pub trait Arch: Sized + 'static {
 
     /// A vCPU is in the VM's table now. The VM's creation lock is held.
     fn vcpu_added(_vm: &Vm<Self>, _vcpu: &Vcpu<Self>) {}
+
+    /// Makes vCPUs forget translations of these frames; see
+    /// [`Flush::flush`](crate::memory::Flush::flush). Here all of them forget
+    /// everything.
+    fn flush(vcpus: &VcpuTable<Self>, _first: Gfn, _frames: u64) {
+        vcpus.request_all(Request::FLUSH_TLB);
+    }
 
     /// Turns a capability of a VM on that the core doesn't know.
     ///

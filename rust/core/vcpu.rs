@@ -226,8 +226,13 @@ impl<A: Arch> VcpuTable<A> {
     /// as it was before: each has seen the request when it enters again. Sleeping
     /// ones are not woken. Interrupts must be on.
     pub fn request_all(&self, request: Request) {
+        self.request_those(request, |_| true);
+    }
+
+    /// As [`Self::request_all`], of those vCPUs that `wanted` names.
+    pub fn request_those(&self, request: Request, wanted: impl Fn(&Vcpu<A>) -> bool) {
         let mut inside = Inside::new();
-        for vcpu in self.iter() {
+        for vcpu in self.iter().filter(|vcpu| wanted(vcpu)) {
             vcpu.requests.set(request);
             inside.add(&vcpu.kick);
         }
@@ -302,9 +307,9 @@ impl<A: Arch> VcpuTable<A> {
 }
 
 impl<A: Arch> Flush for VcpuTable<A> {
-    fn flush(&self, _first: Gfn, _frames: u64) {
+    fn flush(&self, first: Gfn, frames: u64) {
         self.stats.generic.remote_tlb_flush_requests.add_shared(1);
-        self.request_all(Request::FLUSH_TLB);
+        A::flush(self, first, frames);
         self.stats.generic.remote_tlb_flush.add_shared(1);
     }
 }
