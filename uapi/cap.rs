@@ -79,6 +79,8 @@ capabilities! {
     KVM_CAP_INTERNAL_ERROR_DATA = 40;
     /// `KVM_GET_VCPU_EVENTS`, `KVM_SET_VCPU_EVENTS`.
     KVM_CAP_VCPU_EVENTS = 41;
+    /// The PSW is in `kvm_run`.
+    KVM_CAP_S390_PSW = 42;
     /// `KVM_GET_DEBUGREGS`, `KVM_SET_DEBUGREGS`.
     KVM_CAP_DEBUGREGS = 50;
     /// Single-stepping by a debugger works with any instruction.
@@ -90,11 +92,14 @@ capabilities! {
     /// `KVM_GET_XCRS`, `KVM_SET_XCRS`.
     KVM_CAP_XCRS = 56;
     /// Page faults that take I/O needn't stop guests.
+    /// Guests can do something else while the host gets a page.
     KVM_CAP_ASYNC_PF = 59;
     /// `KVM_GET_TSC_KHZ`.
     KVM_CAP_GET_TSC_KHZ = 61;
     /// Largest number of vCPUs of one VM.
     KVM_CAP_MAX_VCPUS = 66;
+    /// `KVM_GET_ONE_REG`, `KVM_SET_ONE_REG`.
+    KVM_CAP_ONE_REG = 70;
     /// Local APICs can have a TSC-deadline timer.
     KVM_CAP_TSC_DEADLINE_TIMER = 72;
     /// Classes of registers that `kvm_run` can carry.
@@ -103,10 +108,14 @@ capabilities! {
     KVM_CAP_KVMCLOCK_CTRL = 76;
     /// `KVM_SIGNAL_MSI`.
     KVM_CAP_SIGNAL_MSI = 77;
+    /// Guest memory can be write-protected.
+    KVM_CAP_S390_COW = 79;
     /// Slots may be read-only for the guest.
     KVM_CAP_READONLY_MEM = 81;
     /// Such interrupts can be levels, with word of when they are served.
     KVM_CAP_IRQFD_RESAMPLE = 82;
+    /// Channel instructions go to userspace; I/O interruptions can be taken off.
+    KVM_CAP_S390_CSS_SUPPORT = 85;
     /// Devices with attributes can be made.
     KVM_CAP_DEVICE_CTRL = 89;
     /// `KVM_GET_EMULATED_CPUID`.
@@ -115,10 +124,26 @@ capabilities! {
     KVM_CAP_IOAPIC_POLARITY_IGNORED = 97;
     /// `KVM_ENABLE_CAP` of a VM.
     KVM_CAP_ENABLE_CAP_VM = 98;
+    /// There are interrupt routes, for adapters.
+    KVM_CAP_S390_IRQCHIP = 99;
     /// The length 0 of an ioeventfd is known.
     KVM_CAP_IOEVENTFD_NO_LENGTH = 100;
+    /// VMs have attributes.
+    KVM_CAP_VM_ATTRIBUTES = 101;
     /// `KVM_CHECK_EXTENSION` works on a VM fd.
     KVM_CAP_CHECK_EXTENSION_VM = 105;
+    /// Userspace can have most SIGP orders.
+    KVM_CAP_S390_USER_SIGP = 106;
+    /// `KVM_S390_MEM_OP`; most bytes of one.
+    KVM_CAP_S390_MEM_OP = 108;
+    /// Userspace can add to what STSI says.
+    KVM_CAP_S390_USER_STSI = 109;
+    /// `KVM_S390_GET_SKEYS`, `KVM_S390_SET_SKEYS`.
+    KVM_CAP_S390_SKEYS = 110;
+    /// `KVM_S390_IRQ`.
+    KVM_CAP_S390_INJECT_IRQ = 113;
+    /// Interruptions that wait can be read and set.
+    KVM_CAP_S390_IRQ_STATE = 114;
     /// Old quirks can be turned off.
     KVM_CAP_DISABLE_QUIRKS = 116;
     /// System-management mode.
@@ -135,6 +160,8 @@ capabilities! {
     KVM_CAP_MAX_VCPU_ID = 128;
     /// 32-bit APIC IDs: the flags that there are.
     KVM_CAP_X2APIC_API = 129;
+    /// Userspace can have operation exceptions of instruction 0.
+    KVM_CAP_S390_USER_INSTR0 = 130;
     /// `kvm_run.immediate_exit` is looked at.
     KVM_CAP_IMMEDIATE_EXIT = 136;
     /// Instructions that can be kept from exiting.
@@ -150,6 +177,8 @@ capabilities! {
     /// The dirty log is cleared by an ioctl of its own; a mask of what can be
     /// enabled.
     KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 = 168;
+    /// Normal and clear reset.
+    KVM_CAP_S390_VCPU_RESETS = 179;
     /// Longest busy wait of a halted vCPU.
     KVM_CAP_HALT_POLL = 182;
     /// Page faults that don't stop guests end with an interrupt.
@@ -172,6 +201,8 @@ capabilities! {
     KVM_CAP_XSAVE2 = 208;
     /// Attributes of /dev/kvm.
     KVM_CAP_SYS_ATTRIBUTES = 209;
+    /// What `KVM_S390_MEM_OP` can besides.
+    KVM_CAP_S390_MEM_OP_EXTENSION = 211;
     /// Quirks that can be turned off.
     KVM_CAP_DISABLE_QUIRKS2 = 213;
     /// Triple faults can be shown as events.
@@ -184,4 +215,6 @@ capabilities! {
     KVM_CAP_PRE_FAULT_MEMORY = 236;
     /// Length of a cycle of the bus that local APICs' timers count, in ns.
     KVM_CAP_X86_APIC_BUS_CYCLES_NS = 237;
+    /// Userspace can have all operation exceptions.
+    KVM_CAP_S390_USER_OPEREXEC = 246;
 }

@@ -78,10 +78,18 @@ pub mod reason {
         KVM_EXIT_SET_TPR = 11;
         /// The TPR was accessed: [`super::TprAccess`].
         KVM_EXIT_TPR_ACCESS = 12;
+        /// An interception under SIE: [`super::SieIntercept`].
+        KVM_EXIT_S390_SIEIC = 13;
+        /// The guest wants a reset: a word of flags.
+        KVM_EXIT_S390_RESET = 14;
         /// Something that KVM can't handle: [`super::InternalError`].
         KVM_EXIT_INTERNAL_ERROR = 17;
+        /// TEST SUBCHANNEL: [`super::TestSubchannel`].
+        KVM_EXIT_S390_TSCH = 22;
         /// The guest asks for a reset, shutdown or the like: [`super::SystemEvent`].
         KVM_EXIT_SYSTEM_EVENT = 24;
+        /// STORE SYSTEM INFORMATION: [`super::StoreSystemInformation`].
+        KVM_EXIT_S390_STSI = 25;
         /// An EOI that a userspace IOAPIC has to know of: [`super::Eoi`].
         KVM_EXIT_IOAPIC_EOI = 26;
         /// RDMSR for the VMM: [`super::Msr`].
@@ -145,6 +153,33 @@ payloads! {
         len: u32,
         is_write: u8,
         pad: [u8; 3],
+    }
+    /// An interception under SIE: its code and the instruction.
+    SieIntercept {
+        icptcode: u8,
+        pad: u8,
+        ipa: u16,
+        ipb: u32,
+    }
+    /// TEST SUBCHANNEL, with the I/O interruption that was taken off for it.
+    TestSubchannel {
+        subchannel_id: u16,
+        subchannel_nr: u16,
+        io_int_parm: u32,
+        io_int_word: u32,
+        ipb: u32,
+        dequeued: u8,
+        pad: [u8; 3],
+    }
+    /// STORE SYSTEM INFORMATION; the guest has what the kernel says.
+    StoreSystemInformation {
+        addr: u64,
+        ar: u8,
+        reserved: u8,
+        fc: u8,
+        sel1: u8,
+        sel2: u16,
+        pad: u16,
     }
     /// The processor refused to enter the guest.
     FailEntry {

@@ -54,3 +54,88 @@ crate::layout::abi_structs! {
         parm64: u64,
     }
 }
+
+/// Floating-point registers (`struct kvm_fpu`): the control register in the upper
+/// half of the first word, whose lower half is padding, then the registers.
+pub type Fpu = [u64; 17];
+
+/// `struct kvm_run` beyond what all architectures have: byte offsets from its
+/// start.
+pub mod run {
+    use crate::run::offset::SYNC_REGS;
+
+    /// `psw_mask`, u64, in and out.
+    pub const PSW_MASK: usize = 32;
+    /// `psw_addr`, u64, in and out.
+    pub const PSW_ADDR: usize = 40;
+
+    macro_rules! sync {
+        ($($(#[$doc:meta])* $name:ident = $field:ident at $offset:expr;)*) => {
+            $($(#[$doc])* pub const $name: usize = SYNC_REGS + $offset;)*
+
+            /// Calls `$callback!` with the synchronized registers of this module as
+            /// `field = NAME;`.
+            #[macro_export]
+            macro_rules! for_each_s390_sync_reg {
+                ($callback:ident) => { $callback! { $($field = $name;)* } };
+            }
+        };
+    }
+    sync! {
+        /// Prefix, u64.
+        PREFIX = prefix at 0;
+        /// General registers, 16 of u64.
+        GPRS = gprs at 8;
+        /// Access registers, 16 of u32.
+        ACRS = acrs at 136;
+        /// Control registers, 16 of u64.
+        CRS = crs at 200;
+        /// TOD programmable register, u64.
+        TODPR = todpr at 328;
+        /// CPU timer, u64.
+        CPUTM = cputm at 336;
+        /// Clock comparator, u64.
+        CKC = ckc at 344;
+        /// Program parameter, u64.
+        PP = pp at 352;
+        /// Breaking-event address, u64.
+        GBEA = gbea at 360;
+        /// Page-fault token, u64.
+        PFT = pft at 368;
+        /// Page-fault select mask, u64.
+        PFS = pfs at 376;
+        /// Page-fault compare mask, u64.
+        PFC = pfc at 384;
+        /// Floating-point registers, 16 of u64; or vector registers.
+        FPRS = __bindgen_anon_1 at 392;
+        /// Floating-point control, u32.
+        FPC = fpc at 1416;
+        /// What DIAGNOSE 318 set, u64.
+        DIAG318 = diag318 at 1536;
+    }
+}
+
+/// Sets of synchronized registers (`kvm_valid_regs`, `kvm_dirty_regs`).
+pub mod sync {
+    /// Prefix.
+    pub const PREFIX: u64 = 1 << 0;
+    /// General registers.
+    pub const GPRS: u64 = 1 << 1;
+    /// Access registers.
+    pub const ACRS: u64 = 1 << 2;
+    /// Control registers.
+    pub const CRS: u64 = 1 << 3;
+    /// Timers and the like.
+    pub const ARCH0: u64 = 1 << 4;
+    /// Page faults.
+    pub const PFAULT: u64 = 1 << 5;
+    /// Floating-point registers.
+    pub const FPRS: u64 = 1 << 8;
+    /// What DIAGNOSE 318 set.
+    pub const DIAG318: u64 = 1 << 12;
+    /// Those that have a meaning, whether or not the machine has them.
+    pub const KNOWN: u64 = 0x1fff;
+}
+
+/// Value of the page-fault token that turns the handshake off.
+pub const PFAULT_TOKEN_INVALID: u64 = u64::MAX;

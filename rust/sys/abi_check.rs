@@ -69,6 +69,27 @@ same_run_offsets! {
     __bindgen_anon_1 = EXIT;
 }
 
+#[cfg(CONFIG_S390)]
+const _: () = {
+    use kvm_uapi::s390::run;
+    assert!(offset_of!(bindings::kvm_run, psw_mask) == run::PSW_MASK);
+    assert!(offset_of!(bindings::kvm_run, psw_addr) == run::PSW_ADDR);
+    assert!(size_of::<bindings::kvm_fpu>() == size_of::<kvm_uapi::s390::Fpu>());
+    assert!(offset_of!(bindings::kvm_fpu, fprs) == 8);
+};
+
+#[cfg(CONFIG_S390)]
+macro_rules! same_sync_regs {
+    ($($field:ident = $offset:ident;)*) => { $(
+        const_assert_eq!(
+            offset_of!(bindings::kvm_run, s) + offset_of!(bindings::kvm_sync_regs, $field),
+            kvm_uapi::s390::run::$offset
+        );
+    )* };
+}
+#[cfg(CONFIG_S390)]
+kvm_uapi::for_each_s390_sync_reg!(same_sync_regs);
+
 // A list of variable length after a structure has no size, so it counts in
 // neither.
 macro_rules! same_structs {

@@ -27,6 +27,10 @@ ioctls! {
     KVM_GET_SREGS = ior::<s390::Sregs>(0x83);
     /// vCPU: sets access and control registers.
     KVM_SET_SREGS = iow::<s390::Sregs>(0x84);
+    /// vCPU: reads floating-point registers.
+    KVM_GET_FPU = ior::<s390::Fpu>(0x8c);
+    /// vCPU: sets floating-point registers.
+    KVM_SET_FPU = iow::<s390::Fpu>(0x8d);
     /// vCPU: stores status; the argument is an address or one of two codes.
     KVM_S390_STORE_STATUS = iow::<u64>(0x95);
     /// vCPU: sets the PSW of a stopped CPU.
