@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Capabilities of IBM Z VMs.
+
+use crate::{
+    sie::Sie,
+    vm::{Choice, VmState},
+};
+use kernel::prelude::*;
+use kvm_core::vm::Vm;
+use kvm_uapi::{cap::*, vcpu::EnableCap};
+
+/// Value of a capability; 0 if it isn't there.
+pub(crate) fn check(capability: u32) -> u32 {
+    match capability {
+        KVM_CAP_USER_MEMORY
+        | KVM_CAP_IMMEDIATE_EXIT
+        | KVM_CAP_ENABLE_CAP
+        | KVM_CAP_ENABLE_CAP_VM
+        | KVM_CAP_MP_STATE
+        | KVM_CAP_ONE_REG
+        | KVM_CAP_SYNC_REGS
+        | KVM_CAP_S390_PSW
+        | KVM_CAP_S390_COW
+        | KVM_CAP_S390_CSS_SUPPORT
+        | KVM_CAP_S390_INJECT_IRQ
+        | KVM_CAP_S390_USER_SIGP
+        | KVM_CAP_S390_USER_STSI
+        | KVM_CAP_S390_USER_INSTR0
+        | KVM_CAP_S390_USER_OPEREXEC
+        | KVM_CAP_S390_VCPU_RESETS => 1,
+        _ => 0,
+    }
+}
+
+/// Turns one on.
+///
+/// # Errors
+///
+/// `EINVAL` if there is no such capability to turn on.
+pub(crate) fn enable(vm: &Vm<Sie>, wanted: &EnableCap) -> Result<u32> {
+    if wanted.flags != 0 {
+        return Err(EINVAL);
+    }
+    let choice = match wanted.cap {
+        KVM_CAP_S390_USER_SIGP => Choice::UserSigp,
+        KVM_CAP_S390_USER_STSI => Choice::UserStsi,
+        KVM_CAP_S390_USER_INSTR0 => Choice::UserInstr0,
+        KVM_CAP_S390_USER_OPEREXEC => Choice::UserOperation,
+        _ => return Err(EINVAL),
+    };
+    let VmState { choices, .. } = vm.arch();
+    choices.make(choice);
+    Ok(0)
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Interruptions from userspace.
+
+use crate::{
+    floating::{self, Floating, Io},
+    sie::Sie,
+};
+use kernel::prelude::*;
+use kvm_core::{vcpu::Vcpu, vm::Vm};
+use kvm_sys::user;
+use kvm_uapi::{
+    ioctl::s390::{KVM_S390_INTERRUPT, KVM_S390_IRQ},
+    s390::{Interrupt, Irq},
+};
+use s390_arch::{
+    pending::{external, External, Kinds, MachineCheck, Stop},
+    program::Program,
+};
+
+/// Types of interruptions (`KVM_S390_*`).
+mod kind {
+    pub(super) const STOP: u64 = 0xfffe_0000;
+    pub(super) const PROGRAM: u64 = 0xfffe_0001;
+    pub(super) const SET_PREFIX: u64 = 0xfffe_0002;
+    pub(super) const RESTART: u64 = 0xfffe_0003;
+    pub(super) const PFAULT_INIT: u64 = 0xfffe_0004;
+    pub(super) const MACHINE_CHECK: u64 = 0xfffe_1000;
+    pub(super) const CLOCK_COMPARATOR: u64 = 0xffff_1004;
+    pub(super) const CPU_TIMER: u64 = 0xffff_1005;
+    pub(super) const EMERGENCY: u64 = 0xffff_1201;
+    pub(super) const EXTERNAL_CALL: u64 = 0xffff_1202;
+    pub(super) const SERVICE: u64 = 0xffff_2401;
+    pub(super) const VIRTIO: u64 = 0xffff_2603;
+    pub(super) const PFAULT_DONE: u64 = 0xfffe_0005;
+    /// The last number of I/O interruptions, which begin with 0.
+    pub(super) const IO_MAX: u64 = 0xfffd_ffff;
+}
+
+/// `KVM_S390_IRQ` and `KVM_S390_INTERRUPT` of a vCPU, which need not be held.
+pub(crate) fn unheld(
+    _vm: &Vm<Sie>,
+    vcpu: &Vcpu<Sie>,
+    request: u32,
+    arg: usize,
+) -> Option<Result<u32>> {
+    match request {
+        KVM_S390_IRQ => Some(user::read::<Irq>(arg).and_then(|irq| inject(vcpu, &irq))),
+        KVM_S390_INTERRUPT => Some(
+            user::read::<Interrupt>(arg)
+                .and_then(|interrupt| from_interrupt(&interrupt))
+                .and_then(|irq| inject(vcpu, &irq)),
+        ),
+        _ => None,
+    }
+}
+
+/// The longer form of an interruption of a vCPU.
+fn from_interrupt(interrupt: &Interrupt) -> Result<Irq> {
+    let type_ = u64::from(interrupt.type_);
+    // The first member of each union is what the parameter says, in the upper part
+    // of the word.
+    let parameter = u64::from(interrupt.parm);
+    let words = match type_ {
+        kind::SET_PREFIX => [parameter << 32, 0, 0, 0],
+        kind::EXTERNAL_CALL | kind::EMERGENCY if parameter > 0xffff => return Err(EINVAL),
+        kind::EXTERNAL_CALL | kind::EMERGENCY => [parameter << 48, 0, 0, 0],
+        kind::PROGRAM => [0, 0, 0, (parameter & 0xffff) << 16],
+        kind::MACHINE_CHECK => [parameter, interrupt.parm64, 0, 0],
+        _ => [0; 4],
+    };
+    let [first, second, third, fourth] = words;
+    Ok(Irq { type_, u: [first, second, third, fourth, 0, 0, 0, 0] })
+}
+
+/// Injects an interruption of a vCPU.
+fn inject(vcpu: &Vcpu<Sie>, irq: &Irq) -> Result<u32> {
+    let shared = vcpu.shared();
+    let [first, second, third, fourth, fifth, sixth, ..] = irq.u;
+    let posted = |change: &mut dyn FnMut(&mut s390_arch::pending::Local)| {
+        let _ = shared.post(|local| {
+            change(local);
+            true
+        });
+        Ok(0)
+    };
+    match irq.type_ {
+        kind::PROGRAM => {
+            let program = program([first, second, third, fourth, fifth]);
+            posted(&mut |local| {
+                local.program = program;
+                local.kinds |= Kinds::PROGRAM;
+            })
+        }
+        kind::SET_PREFIX => {
+            if !shared.is_stopped() {
+                return Err(EBUSY);
+            }
+            posted(&mut |local| {
+                local.prefix = (first >> 32) as u32;
+                local.kinds |= Kinds::SET_PREFIX;
+            })
+        }
+        kind::STOP => stop(vcpu, (first >> 32) as u32),
+        kind::RESTART => posted(&mut |local| local.kinds |= Kinds::RESTART),
+        kind::CLOCK_COMPARATOR => posted(&mut |local| local.kinds |= Kinds::CLOCK_COMPARATOR),
+        kind::CPU_TIMER => posted(&mut |local| local.kinds |= Kinds::CPU_TIMER),
+        kind::EMERGENCY => {
+            let sender = u8::try_from(first >> 48).map_err(|_| EINVAL)?;
+            posted(&mut |local| local.add_emergency(sender))
+        }
+        kind::EXTERNAL_CALL => {
+            let caller = (first >> 48) as u16;
+            let added = shared.post(|local| {
+                let is_new = !local.kinds.contains(Kinds::EXTERNAL_CALL);
+                if is_new {
+                    local.external_call = caller;
+                    local.kinds |= Kinds::EXTERNAL_CALL;
+                }
+                is_new
+            });
+            if added {
+                Ok(0)
+            } else {
+                Err(EBUSY)
+            }
+        }
+        kind::PFAULT_INIT => posted(&mut |local| {
+            local.pfault = second;
+            local.kinds |= Kinds::PFAULT_INIT;
+        }),
+        kind::MACHINE_CHECK => posted(&mut |local| {
+            local.machine_check = MachineCheck {
+                subclasses: first,
+                code: second,
+                failing_storage: third,
+                external_damage: (fourth >> 32) as u32,
+                fixed_logout: (u128::from(fifth) << 64 | u128::from(sixth)).to_be_bytes(),
+            };
+            local.kinds |= Kinds::MACHINE_CHECK;
+        }),
+        _ => Err(EINVAL),
+    }
+}
+
+/// What `struct kvm_s390_pgm_info` says.
+fn program(words: [u64; 5]) -> Program {
+    /// The length of the instruction is given.
+    const LENGTH_VALID: u64 = 1;
+    /// The PSW points where it is to.
+    const NO_REWIND: u64 = 8;
+    let [translation, monitor_code, per_address, codes, ids] = words;
+    let flags = ids >> 16 & 0xff;
+    let program = Program {
+        translation,
+        monitor_code,
+        per_address,
+        data_code: (codes >> 32) as u32,
+        code: (codes >> 16) as u16,
+        monitor_class: codes as u16,
+        per_code: (ids >> 56) as u8,
+        per_atmid: (ids >> 48) as u8,
+        exception_access: (ids >> 40) as u8,
+        per_access: (ids >> 32) as u8,
+        operand_access: (ids >> 24) as u8,
+        length: if flags & LENGTH_VALID != 0 { flags as u8 & 6 } else { 0 },
+        rewind: false,
+    };
+    Program { rewind: program.is_nullifying() && flags & NO_REWIND == 0, ..program }
+}
+
+/// Asks a vCPU to stop.
+fn stop(vcpu: &Vcpu<Sie>, flags: u32) -> Result<u32> {
+    const STORE_STATUS: u32 = 1;
+    if flags & !STORE_STATUS != 0 {
+        return Err(EINVAL);
+    }
+    let shared = vcpu.shared();
+    let store_status = flags & STORE_STATUS != 0;
+    if shared.is_stopped() {
+        // Its state belongs to whoever holds it.
+        return if store_status { Err(EBUSY) } else { Ok(0) };
+    }
+    let added = shared.post(|local| {
+        let is_new = !local.kinds.contains(Kinds::STOP);
+        if is_new {
+            local.kinds |= Kinds::STOP;
+            local.stop = Stop { store_status };
+        }
+        is_new
+    });
+    if added {
+        Ok(0)
+    } else {
+        Err(EBUSY)
+    }
+}
+
+/// `KVM_S390_INTERRUPT` of a VM.
+pub(super) fn inject_floating(vm: &Vm<Sie>, arg: usize) -> Result<u32> {
+    let interrupt: Interrupt = user::read(arg)?;
+    let (parameter, parameter_2) = (interrupt.parm, interrupt.parm64);
+    let floating = match u64::from(interrupt.type_) {
+        kind::SERVICE => Floating::Service(parameter),
+        kind::VIRTIO => host(external::VIRTIO, Some(parameter), parameter_2),
+        kind::PFAULT_DONE => host(external::PFAULT_DONE, None, parameter_2),
+        kind::MACHINE_CHECK => Floating::MachineCheck(MachineCheck {
+            subclasses: parameter.into(),
+            code: parameter_2,
+            ..MachineCheck::default()
+        }),
+        ..=kind::IO_MAX => Floating::Io(Io {
+            subchannel_id: (parameter >> 16) as u16,
+            subchannel: parameter as u16,
+            parameter: (parameter_2 >> 32) as u32,
+            word: parameter_2 as u32,
+        }),
+        _ => return Err(EINVAL),
+    };
+    floating::inject(vm, floating).map(|()| 0)
+}
+
+/// An interruption of the host's own kind.
+pub(super) fn host(what: u16, parameter: Option<u32>, parameter_2: u64) -> Floating {
+    Floating::Host(External {
+        cpu: what,
+        parameter,
+        parameter_2: Some(parameter_2),
+        ..External::new(external::HOST)
+    })
+}

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The ioctls of VMs and vCPUs that only s390 has, or answers in its own way.
+
+pub(crate) mod clock;
+pub(crate) mod irq;
+mod one_reg;
+mod regs;
+mod reset;
+pub(crate) mod vcpu;
+pub(crate) mod vm;

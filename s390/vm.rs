@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What a VM has besides what all architectures share.
+
+use crate::floating::FloatingSet;
+use kernel::{
+    new_spinlock,
+    prelude::*,
+    sync::{
+        atomic::{Acquire, Atomic, Release},
+        SpinLock,
+    },
+};
+use kvm_sys::s390;
+use s390_arch::facility::Facilities;
+
+/// Choices of userspace, each made once and never taken back.
+pub(crate) struct Choices {
+    /// Bits of [`Choice`].
+    made: Atomic<u32>,
+}
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Choice {
+    /// Userspace handles most SIGP orders.
+    UserSigp = 1 << 0,
+    /// Userspace sees STSI.
+    UserStsi = 1 << 1,
+    /// Userspace sees operation exceptions of instruction 0.
+    UserInstr0 = 1 << 2,
+    /// Userspace sees all operation exceptions.
+    UserOperation = 1 << 3,
+    /// Userspace alone starts and stops vCPUs.
+    UserCpuState = 1 << 4,
+    /// I/O instructions of channels are userspace's.
+    Css = 1 << 5,
+}
+
+impl Choices {
+    /// None were made.
+    const fn new() -> Self {
+        Self { made: Atomic::new(0) }
+    }
+
+    /// Whether it was made.
+    #[inline]
+    pub(crate) fn has(&self, choice: Choice) -> bool {
+        self.made.load(Acquire) & choice as u32 != 0
+    }
+
+    /// Makes it.
+    pub(crate) fn make(&self, choice: Choice) {
+        let mut old = self.made.load(Acquire);
+        while let Err(now) = self.made.cmpxchg(old, old | choice as u32, Release) {
+            old = now;
+        }
+    }
+}
+
+/// The processor that the guest sees.
+#[derive(Clone, Copy)]
+pub(crate) struct Model {
+    /// What STORE CPU ID says.
+    pub(crate) cpuid: u64,
+    /// Facilities.
+    pub(crate) facilities: Facilities,
+}
+
+impl Model {
+    /// The machine's processor, as far as guests can have it.
+    pub(crate) fn of_host() -> Self {
+        /// In place of a version: a virtual machine's.
+        const VIRTUAL: u64 = 0xff << 56;
+        let machine = Facilities(s390::facilities());
+        Self {
+            cpuid: s390::cpu_id() | VIRTUAL,
+            facilities: Facilities::for_guests(&machine, s390::managed_facilities()),
+        }
+    }
+}
+
+/// The state.
+#[pin_data]
+pub(crate) struct VmState {
+    pub(crate) choices: Choices,
+    /// Interruptions for any CPU.
+    #[pin]
+    pub(crate) floating: FloatingSet,
+    #[pin]
+    pub(crate) model: SpinLock<Model>,
+    /// Added to the host's clock, by all vCPUs.
+    pub(crate) epoch: Atomic<u64>,
+}
+
+impl VmState {
+    /// That of a new VM, whose clock is the host's.
+    pub(crate) fn new() -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            choices: Choices::new(),
+            floating <- FloatingSet::new(),
+            model <- new_spinlock!(Model::of_host(), "kvm_s390_model"),
+            epoch: Atomic::new(0),
+        })
+    }
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Interrupt routes, in-kernel devices and counters, as the core wants them.
+
+use crate::sie::Sie;
+use kvm_core::{
+    device::NoDevice,
+    statistics,
+    vm::Vm,
+    wiring::{Delivery, Source, Wiring},
+};
+
+/// There are no interrupt routes yet.
+#[derive(Clone, Copy)]
+pub(crate) enum Route {}
+
+/// There are no in-kernel devices on a bus.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Device {}
+
+statistics! {
+    /// What a VM counts.
+    pub(crate) struct VmStats {
+        /// Service signals that were injected.
+        inject_service_signal: counter,
+    }
+}
+
+statistics! {
+    /// What a vCPU counts.
+    pub(crate) struct VcpuStats {
+        /// Returns to userspace.
+        exit_userspace: counter,
+        /// The host was interrupted, or an access needed its tables.
+        exit_null: counter,
+        /// Instructions.
+        exit_instruction: counter,
+        /// Program interruptions.
+        exit_program_interruption: counter,
+        /// External interruptions.
+        exit_external_interruption: counter,
+        /// External interruptions that the guest can take now.
+        exit_external_request: counter,
+        /// I/O interruptions that the guest can take now.
+        exit_io_request: counter,
+        /// Stops.
+        exit_stop_request: counter,
+        /// Partial executions.
+        exit_pei: counter,
+        /// Invalid states.
+        exit_validity: counter,
+        /// Operation exceptions.
+        exit_operation_exception: counter,
+        /// Waits.
+        exit_wait_state: counter,
+        /// Signals while the guest ran.
+        signal_exits: counter,
+        /// Accesses that the host's tables refused.
+        exit_host_fault: counter,
+    }
+}
+
+impl Wiring<Self> for Sie {
+    type Route = Route;
+    type Device = Device;
+    type AttrDevice = NoDevice;
+    type VmStats = VmStats;
+    type VcpuStats = VcpuStats;
+    const COALESCED_PAGE: Option<u32> = None;
+
+    fn deliver(
+        _vm: &Vm<Self>,
+        route: &Route,
+        _source: Source,
+        _level: bool,
+        _report: bool,
+    ) -> Delivery {
+        match *route {}
+    }
+
+    fn device_write(_vm: &Vm<Self>, device: Device, _address: u64, _data: &[u8]) -> bool {
+        match device {}
+    }
+
+    fn device_read(_vm: &Vm<Self>, device: Device, _address: u64, _data: &mut [u8]) -> bool {
+        match device {}
+    }
+}
