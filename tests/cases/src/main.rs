@@ -23,6 +23,7 @@
 #[cfg(target_arch = "x86_64")]
 mod capability;
 mod case;
+mod deadline;
 mod device;
 mod events;
 mod ground;
@@ -34,8 +35,10 @@ mod module;
 mod processor;
 #[cfg(target_arch = "x86_64")]
 mod qemu;
+mod ram;
 mod show;
 mod vm;
+mod zguest;
 
 use std::process::ExitCode;
 
@@ -64,6 +67,13 @@ struct Options {
 }
 
 fn main() -> ExitCode {
+    if std::process::id() == 1 {
+        // In a guest of IBM Z.
+        if let Err(error) = zguest::linux::init() {
+            let _ = std::fs::write("/dev/kmsg", format!("guest: {error:#}"));
+        }
+        return ExitCode::FAILURE;
+    }
     let options = Options::parse();
     if options.list {
         for case in cases() {
@@ -104,7 +114,8 @@ fn cases() -> impl Iterator<Item = &'static Case> {
     let guests = guest::cases().chain(qemu::CASES);
     #[cfg(not(target_arch = "x86_64"))]
     let guests = std::iter::empty();
-    ground::CASES.iter().chain(vm::CASES).chain(events::CASES).chain(guests)
+    let all = ground::CASES.iter().chain(vm::CASES).chain(events::CASES).chain(guests);
+    all.chain(zguest::cases())
 }
 
 /// Runs the named cases; whether none failed.

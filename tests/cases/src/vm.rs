@@ -126,7 +126,8 @@ fn out_of_descriptors() -> Result<Outcome> {
 fn vcpu_pages() -> Result<Outcome> {
     module::load_all()?;
     let (_kvm, vm) = new_vm()?;
-    let pages = if Processor::current()? == Processor::Z { 1 } else { 2 };
+    let is_z = Processor::current()? == Processor::Z;
+    let pages = if is_z { 1 } else { 2 };
     let length = NonZeroUsize::new(4096 * pages).context("no pages")?;
     let mut maps = Vec::new();
     for id in 0..2 {
@@ -142,6 +143,13 @@ fn vcpu_pages() -> Result<Outcome> {
         // SAFETY: the mapping is this long, lives until below, and nobody else writes to it.
         let bytes =
             unsafe { std::slice::from_raw_parts_mut(map.as_ptr().cast::<u8>(), length.get()) };
+        if is_z {
+            // The registers that `kvm_run` can carry are named from the start.
+            use kvm_uapi::run::offset::VALID_REGS;
+            let named = bytes.get_mut(VALID_REGS..VALID_REGS + 8).context("no such field")?;
+            ensure!(named.iter().any(|byte| *byte != 0), "vCPU {id}: no registers are named");
+            named.fill(0);
+        }
         ensure!(bytes.iter().all(|byte| *byte == 0), "vCPU {id}: pages aren't zero");
         bytes.fill(0xa5 + id as u8);
     }

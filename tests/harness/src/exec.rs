@@ -15,7 +15,7 @@ use crate::build;
 use crate::guest;
 use crate::initramfs::Archive;
 use crate::kernel::{self, Choice, Kernel, module_file};
-use crate::machine::{BootSpec, Machine};
+use crate::machine::{Arch, BootSpec, Machine};
 use crate::session::{self, Listener, Outcome};
 use crate::setup;
 use crate::step::Place;
@@ -101,7 +101,7 @@ pub fn prepare(place: &Place, request: &Request) -> Result<Kernel> {
     let name = kernel::name(request.machine, request.kernel)?;
     let mut steps = vec![kernel::step(name)];
     steps.extend(request.machine.needs());
-    if request.guests {
+    if request.guests && request.machine.arch() == Arch::X86 {
         steps.push("guest-kernel");
     }
     setup::make(place, &steps)?;
@@ -176,7 +176,12 @@ fn pack(place: &Place, request: &Request, kernel: &Kernel, path: &Path) -> Resul
     };
     let mut files = request.files.clone();
     let mut env = request.env.clone();
-    if request.guests {
+    if request.guests && machine.arch() == Arch::S390 {
+        // The machine's own kernel and its console are the guest's, too.
+        files.push(kernel.image.clone());
+        files.extend(kernel.with_dependencies(machine.boot_modules())?);
+        env.extend(guest::environment_s390(&kernel.image));
+    } else if request.guests {
         let initramfs = path.with_file_name(guest::INITRAMFS);
         guest::initramfs(place, &initramfs)?;
         files.push(initramfs);

@@ -40,6 +40,15 @@ pub fn initramfs(place: &Place, path: &Path) -> Result<()> {
     archive.finish()
 }
 
+/// What tells a command in the IBM Z machine where the files are.
+pub fn environment_s390(image: &Path) -> Vec<(String, String)> {
+    let name = image.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    vec![
+        ("GUEST_KERNEL".into(), format!("{}/{name}", proto::job::WORK_DIR)),
+        ("GUEST_CONSOLE".into(), format!("{}/hercules_console.ko", proto::job::WORK_DIR)),
+    ]
+}
+
 /// What tells a command in a machine with the shared root where the files are.
 pub fn environment(place: &Place) -> Result<Vec<(String, String)>> {
     let kernel: Kernel = kernel::find(&place.cache, "stock")?;

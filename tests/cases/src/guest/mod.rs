@@ -11,10 +11,8 @@
 mod cases;
 mod code;
 mod cpuid;
-mod deadline;
 mod exit;
 mod mode;
-mod ram;
 mod request;
 mod thread;
 mod trap;
@@ -23,6 +21,7 @@ mod vcpu;
 mod vm;
 
 use crate::case::Case;
+use crate::{deadline, ram};
 
 /// All cases that run guests.
 pub(crate) fn cases() -> impl Iterator<Item = &'static Case> {

@@ -17,7 +17,7 @@ use nix::sys::mman::{
 ///
 /// # Invariants
 /// `start` is the start of a mapping of `size` bytes that belongs to this value.
-pub(super) struct Ram {
+pub(crate) struct Ram {
     start: NonNull<u8>,
     size: usize,
 }
@@ -32,12 +32,12 @@ const ALIGN: usize = 2 << 20;
 
 impl Ram {
     /// Zeroed memory of the process's own.
-    pub(super) fn new(size: usize) -> Result<Self> {
+    pub(crate) fn new(size: usize) -> Result<Self> {
         Self::with_flags(size, MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE)
     }
 
     /// The same with other flags of mmap. It is aligned to 2 MiB.
-    pub(super) fn with_flags(size: usize, flags: MapFlags) -> Result<Self> {
+    pub(crate) fn with_flags(size: usize, flags: MapFlags) -> Result<Self> {
         let whole = NonZeroUsize::new(size + ALIGN).context("no size")?;
         // SAFETY: a new mapping at an address of the kernel's choice harms nothing.
         let start = unsafe { mmap_anonymous(None, whole, READ_WRITE, flags) }.context("mmap")?;
@@ -58,7 +58,7 @@ impl Ram {
     }
 
     /// `size` bytes of a file.
-    pub(super) fn of_file(file: &File, size: usize, flags: MapFlags) -> Result<Self> {
+    pub(crate) fn of_file(file: &File, size: usize, flags: MapFlags) -> Result<Self> {
         let length = NonZeroUsize::new(size).context("no size")?;
         // SAFETY: a new mapping at an address of the kernel's choice harms nothing.
         let start = unsafe { mmap(None, length, READ_WRITE, flags, file.as_fd(), 0) };
@@ -67,35 +67,35 @@ impl Ram {
     }
 
     /// Where it lies in the process.
-    pub(super) fn address(&self) -> u64 {
+    pub(crate) fn address(&self) -> u64 {
         self.start.as_ptr() as u64
     }
 
     /// Bytes.
-    pub(super) fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.size
     }
 
     /// Gives the kernel advice about all of it.
-    pub(super) fn advise(&self, advice: MmapAdvise) -> Result<()> {
+    pub(crate) fn advise(&self, advice: MmapAdvise) -> Result<()> {
         // SAFETY: no reference into the mapping exists that could see its contents change.
         unsafe { madvise(self.start.cast(), self.size, advice) }.context("madvise")
     }
 
     /// The same with advice that has no name yet.
-    pub(super) fn advise_number(&self, advice: libc::c_int) -> Result<(), Errno> {
+    pub(crate) fn advise_number(&self, advice: libc::c_int) -> Result<(), Errno> {
         // SAFETY: as above.
         let result = unsafe { libc::madvise(self.start.as_ptr().cast(), self.size, advice) };
         Errno::result(result).map(|_| ())
     }
 
     /// Changes what may be done with all of it. Nobody here may do the rest then.
-    pub(super) fn protect(&self, protection: ProtFlags) -> Result<()> {
+    pub(crate) fn protect(&self, protection: ProtFlags) -> Result<()> {
         self.protect_part(0, self.size, protection)
     }
 
     /// Changes what may be done with a part.
-    pub(super) fn protect_part(
+    pub(crate) fn protect_part(
         &self,
         offset: usize,
         size: usize,
@@ -107,13 +107,13 @@ impl Ram {
     }
 
     /// Unmaps it; nobody may use it until [`Self::map_again`].
-    pub(super) fn unmap(&self) -> Result<()> {
+    pub(crate) fn unmap(&self) -> Result<()> {
         // SAFETY: the mapping is this value's own, and nobody holds a reference into it.
         unsafe { munmap(self.start.cast(), self.size) }.context("munmap")
     }
 
     /// Maps zeroed memory to where it was unmapped.
-    pub(super) fn map_again(&self) -> Result<()> {
+    pub(crate) fn map_again(&self) -> Result<()> {
         let address = NonZeroUsize::new(self.start.as_ptr() as usize);
         let size = NonZeroUsize::new(self.size).context("no size")?;
         let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED_NOREPLACE;
@@ -133,14 +133,14 @@ impl Ram {
     }
 
     /// Reads a number.
-    pub(super) fn read<T: Number>(&self, offset: u64) -> Result<T> {
+    pub(crate) fn read<T: Number>(&self, offset: u64) -> Result<T> {
         let place = self.at::<T>(offset)?;
         // SAFETY: `at` gives aligned addresses within the mapping, and every bit pattern is a number.
         Ok(unsafe { place.read_volatile() })
     }
 
     /// Writes a number.
-    pub(super) fn write<T: Number>(&self, offset: u64, value: T) -> Result<()> {
+    pub(crate) fn write<T: Number>(&self, offset: u64, value: T) -> Result<()> {
         let place = self.at::<T>(offset)?;
         // SAFETY: `at` gives aligned addresses within the mapping.
         unsafe { place.write_volatile(value) };
@@ -148,12 +148,12 @@ impl Ram {
     }
 
     /// Reads bytes.
-    pub(super) fn read_bytes(&self, offset: u64, count: usize) -> Result<Vec<u8>> {
+    pub(crate) fn read_bytes(&self, offset: u64, count: usize) -> Result<Vec<u8>> {
         (offset..).take(count).map(|at| self.read(at)).collect()
     }
 
     /// Writes bytes.
-    pub(super) fn write_bytes(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn write_bytes(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         bytes.iter().zip(offset..).try_for_each(|(byte, at)| self.write(at, *byte))
     }
 }
@@ -168,7 +168,7 @@ impl Drop for Ram {
 const READ_WRITE: ProtFlags = ProtFlags::PROT_READ.union(ProtFlags::PROT_WRITE);
 
 /// What memory is read and written as.
-pub(super) trait Number: Copy {}
+pub(crate) trait Number: Copy {}
 
 impl Number for u8 {}
 impl Number for u16 {}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The cases, one file for each subject. A subject's cases share a boot.
+
+mod linux;
+mod run;
+
+use anyhow::{Result, ensure};
+
+use super::code::{Code, check_eq};
+use super::vcpu::{Exit, icpt};
+use super::vm::{self, CODE, DATA, MASK, Vm};
+use crate::case::Case;
+
+/// The cases of each subject, in the order in which they are best looked at.
+pub(super) const ALL: &[&[Case]] = &[run::CASES, linux::CASES];
+
+/// A case on the IBM Z machine.
+const fn case(name: &'static str, body: fn() -> Result<()>) -> Case {
+    Case::loaded(name, &["z"], body)
+}

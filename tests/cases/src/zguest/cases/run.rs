@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Into the guest and out again.
+
+use super::*;
+
+pub(super) const CASES: &[Case] = &[
+    case("micro-run-first", first),
+    case("micro-run-memory", memory),
+    case("micro-run-read-write", read_write),
+    case("micro-run-registers", registers),
+    case("micro-run-operation", operation),
+    case("micro-run-no-memory", no_memory),
+    case("micro-run-wait", wait),
+];
+
+/// A guest computes and reports.
+fn first() -> Result<()> {
+    let vm = Vm::new()?;
+    let vcpu = vm.start(&Code::new().load(1, 40).aghi(1, 2).report(1).aghi(1, 1).report(1))?;
+    check_eq!(vcpu.report()?, 42);
+    check_eq!(vcpu.psw().1, CODE + 6 + 4 + 4);
+    check_eq!(vcpu.report()?, 43);
+    Ok(())
+}
+
+/// It reads and writes memory, which the case sees.
+fn memory() -> Result<()> {
+    let vm = Vm::new()?;
+    vm.write(DATA, 0x1122_3344_5566_7788)?;
+    let code = Code::new().load(2, DATA as i32).lg(1, 2, 0).stg(1, 2, 0x800).report(1);
+    let vcpu = vm.start(&code)?;
+    check_eq!(vcpu.report()?, 0x1122_3344_5566_7788);
+    check_eq!(vm.read(DATA + 0x800)?, 0x1122_3344_5566_7788);
+    Ok(())
+}
+
+/// A page is read before it is written to: the host may show it its page of zeroes first.
+fn read_write() -> Result<()> {
+    let vm = Vm::new()?;
+    let code = Code::new().load(2, 0x10_0000).load(1, 7).lg(3, 2, 0).report(3);
+    let vcpu = vm.start(&code.stg(1, 2, 0x10).lg(3, 2, 0x10).report(3))?;
+    check_eq!(vcpu.report()?, 0);
+    check_eq!(vcpu.report()?, 7);
+    check_eq!(vm.read(0x10_0010)?, 7);
+    Ok(())
+}
+
+/// All general registers go in and come out.
+fn registers() -> Result<()> {
+    let vm = Vm::new()?;
+    let mut code = Code::new();
+    for register in 0..16 {
+        code = code.aghi(register, 1);
+    }
+    let vcpu = vm.start(&code.report(0))?;
+    for register in 0..16 {
+        vcpu.set_gpr(register, u64::from(register) << 32 | 0xff);
+    }
+    vcpu.report()?;
+    for register in 0..16 {
+        check_eq!(vcpu.gpr(register), u64::from(register) << 32 | 0x100, "register {register}");
+    }
+    Ok(())
+}
+
+/// An instruction that doesn't exist is a program interruption, code 1.
+fn operation() -> Result<()> {
+    let vm = Vm::new()?;
+    let vcpu = vm.start(&Code::new().raw(&[0, 0]))?;
+    vcpu.expect_wait(vm::PROGRAM_TRAP)?;
+    check_eq!(vm.read_u32(0x8c)? & 0xffff, 1);
+    check_eq!(vm.read(0x150)?, MASK, "old PSW");
+    check_eq!(vm.read(0x158)?, CODE + 2, "old PSW");
+    Ok(())
+}
+
+/// So is an access to memory that isn't there, code 5.
+fn no_memory() -> Result<()> {
+    let vm = Vm::new()?;
+    let vcpu = vm.start(&Code::new().load(2, 0x4000_0000).lg(1, 2, 0))?;
+    vcpu.expect_wait(vm::PROGRAM_TRAP)?;
+    check_eq!(vm.read_u32(0x8c)?, 0x0006_0005, "length and code");
+    check_eq!(vm.read(0x158)?, CODE + 12, "old PSW");
+    Ok(())
+}
+
+/// A disabled wait is userspace's.
+fn wait() -> Result<()> {
+    let vm = Vm::new()?;
+    vm.write_psw(DATA, MASK | vm::WAIT, 0x1234)?;
+    let vcpu = vm.start(&Code::new().load(2, DATA as i32).s(0xb2b2, 2, 0))?;
+    let exit = vcpu.run()?;
+    ensure!(matches!(exit, Exit::Sie { code: icpt::WAIT, .. }), "{exit:x?}");
+    check_eq!(vcpu.psw(), (MASK | vm::WAIT, 0x1234));
+    Ok(())
+}
