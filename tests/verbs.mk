@@ -10,7 +10,7 @@
 # `tests/setup/enter.sh exec …` ends with.
 
 verb-variables := M CMD FILES MODULES KERNEL ICOUNT SMP MEM TIMEOUT KARGS T F S SEED SEEDS THREADS
-verbs := run shell exec test test-long fuzz check doc prepare clean distclean
+verbs := run shell exec test test-long kselftest fuzz check doc prepare clean distclean
 .PHONY: $(verbs)
 
 $(foreach name,$(verb-variables),$(if $(filter undefined,$(origin $(name))),,\
@@ -34,6 +34,9 @@ test:
 ## The slow tests and those on the debug kernel as well
 test-long:
 	$(enter) test --long
+## The kernel's own tests of KVM [T= MODULES=rust|c|both] (T=list lists)
+kselftest:
+	$(enter) kselftest
 ## Random input for F=ioctl|emulate, S= seconds [SEED= SEEDS= THREADS= KERNEL=debug MODULES=]
 fuzz:
 	$(enter) fuzz

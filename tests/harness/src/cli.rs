@@ -54,6 +54,8 @@ pub enum Verb {
         #[arg(long, env = "KVM_MODULES", default_value = "rust")]
         modules: ModuleSet,
     },
+    /// Run the kernel's own tests of KVM.
+    Kselftest(KselftestArgs),
     /// Look for mistakes with random input.
     Fuzz(FuzzArgs),
     /// Make what machines and tests need, ahead of time.
@@ -72,6 +74,20 @@ pub enum Verb {
         #[arg(long)]
         all: bool,
     },
+}
+
+/// Which of the kernel's tests to run, and on what.
+#[derive(Args)]
+pub struct KselftestArgs {
+    /// Part of the names, or `list`.
+    #[arg(env = "KVM_T", default_value = "")]
+    pub pattern: String,
+    /// The machine.
+    #[arg(long, short, env = "KVM_M", default_value = "amd")]
+    pub machine: String,
+    /// rust, c, or both to compare them.
+    #[arg(long, env = "KVM_MODULES", default_value = "rust")]
+    pub modules: String,
 }
 
 /// What to fuzz, and for how long.

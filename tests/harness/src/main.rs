@@ -16,6 +16,7 @@ mod fuzz;
 mod guest;
 mod initramfs;
 mod kernel;
+mod kselftest;
 mod lock;
 mod machine;
 mod panics;
@@ -77,6 +78,7 @@ fn act(cli: &Cli) -> Result<u8> {
         Verb::Exec { machine, cmd, files, timeout } => {
             run(&place, Verb::exec(machine, cmd, files, *timeout)?)
         }
+        Verb::Kselftest(args) => kselftest::run(&place, args).map(status),
         Verb::Fuzz(args) => match fuzz::begin(&place, args)? {
             Fuzz::InMachine(request) => run(&place, *request),
             Fuzz::Done(status) => Ok(status),

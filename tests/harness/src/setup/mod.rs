@@ -4,6 +4,7 @@
 mod debian_guest;
 pub(crate) mod debug_kernel;
 mod guests;
+pub(crate) mod kselftest;
 mod packages;
 mod rust_s390;
 mod s390x;
@@ -32,6 +33,7 @@ pub fn steps() -> Vec<Step> {
         debug_kernel::step(),
         guests::step(),
         debian_guest::step(),
+        kselftest::step(),
     ]
 }
 
