@@ -46,6 +46,8 @@
 #include <linux/thread_info.h>
 #include <linux/user-return-notifier.h>
 #include <asm/virt.h>
+#include <asm/segment.h>
+#include <asm/mmu_context.h>
 #endif
 #ifdef CONFIG_S390
 #include <asm/sclp.h>
@@ -53,6 +55,9 @@
 
 #ifdef CONFIG_X86
 static const unsigned long GUEST_MODE_WORK = XFER_TO_GUEST_MODE_WORK;
+static const unsigned long KVM_KERNEL_CS = __KERNEL_CS;
+static const unsigned long KVM_KERNEL_DS = __KERNEL_DS;
+static const unsigned long KVM_KERNEL_TR = GDT_ENTRY_TSS * 8;
 #endif
 
 /*

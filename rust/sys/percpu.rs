@@ -9,8 +9,9 @@ use crate::{
 };
 use core::{marker::PhantomData, mem::align_of, ptr::NonNull};
 use kernel::{
+    bindings,
     cpu::{nr_cpu_ids, CpuId},
-    ffi::c_void,
+    ffi::{c_int, c_void},
     prelude::*,
 };
 
@@ -92,9 +93,25 @@ impl<T: Sync> PerCpu<T> {
         unsafe { kvm_helper_on_each_cpu_with(function, (&raw const call).cast_mut().cast()) };
     }
 
+    /// Runs `body` on `cpu` with that CPU's value, and waits; not with interrupts off.
+    /// Nothing happens if the CPU isn't online.
+    pub fn on_cpu<F: Fn(&T, &IrqOff) + Sync>(&self, cpu: CpuId, body: F) {
+        let call = (self, body);
+        let function: unsafe extern "C" fn(*mut c_void) = Self::called::<F>;
+        // SAFETY: The function fits `call`, which outlives the waiting call.
+        let _ = unsafe {
+            bindings::smp_call_function_single(
+                cpu.as_u32() as c_int,
+                Some(function),
+                (&raw const call).cast_mut().cast(),
+                true,
+            )
+        };
+    }
+
     /// # Safety
     ///
-    /// `call` is that of [`Self::on_each_online`]; interrupts are off.
+    /// `call` is that of [`Self::on_each_online`] or [`Self::on_cpu`]; interrupts are off.
     unsafe extern "C" fn called<F: Fn(&T, &IrqOff) + Sync>(call: *mut c_void) {
         // SAFETY: By the contract.
         let (values, each) = unsafe { &*call.cast::<(&Self, F)>() };

@@ -3,12 +3,20 @@
  * Inline functions of x86 that Rust can't call. The prototypes stand beside the
  * Rust wrappers.
  */
+#include <linux/entry-common.h>
+#include <linux/sched.h>
 #include <linux/types.h>
+#include <asm/cpu_entry_area.h>
+#include <asm/desc.h>
 #include <asm/fpu/api.h>
 #include <asm/fpu/types.h>
+#include <asm/fsgsbase.h>
+#include <asm/mce.h>
+#include <asm/mmu_context.h>
 #include <asm/msr.h>
 #include <asm/nospec-branch.h>
 #include <asm/processor.h>
+#include <asm/segment.h>
 #include <linux/clocksource.h>
 #include <linux/irq_work.h>
 #include <linux/thread_info.h>
@@ -104,4 +112,98 @@ void kvm_helper_clear_divider(void);
 noinstr void kvm_helper_clear_divider(void)
 {
 	amd_clear_divider();
+}
+
+/* guest_exit.rs */
+
+void kvm_helper_take_interrupt(unsigned int vector);
+void kvm_helper_take_interrupt(unsigned int vector)
+{
+	x86_entry_from_kvm(EVENT_TYPE_EXTINT, vector);
+}
+
+void kvm_helper_take_nmi(void);
+noinstr void kvm_helper_take_nmi(void)
+{
+	x86_entry_from_kvm(EVENT_TYPE_NMI, NMI_VECTOR);
+}
+
+void kvm_helper_take_machine_check(void);
+void kvm_helper_take_machine_check(void)
+{
+#ifdef CONFIG_X86_MCE
+	/* As if user mode had been interrupted: it wasn't the kernel's doing. */
+	struct pt_regs regs = { .cs = __USER_CS, .flags = X86_EFLAGS_IF };
+
+	do_machine_check(&regs);
+#endif
+}
+
+/* host_state.rs */
+
+u64 kvm_helper_tss_base(unsigned int cpu);
+u64 kvm_helper_tss_base(unsigned int cpu)
+{
+	return (unsigned long)&get_cpu_entry_area(cpu)->tss.x86_tss;
+}
+
+u64 kvm_helper_gdt_base(unsigned int cpu);
+u64 kvm_helper_gdt_base(unsigned int cpu)
+{
+	return (unsigned long)get_cpu_gdt_ro(cpu);
+}
+
+u64 kvm_helper_gs_base(unsigned int cpu);
+u64 kvm_helper_gs_base(unsigned int cpu)
+{
+	return cpu_kernelmode_gs_base(cpu);
+}
+
+/* user_segments.rs; the structure is there as well. */
+
+struct user_segments {
+	u16 ds, es, fs, gs, ldt;
+	u64 fs_base, kernel_gs_base;
+};
+
+void kvm_helper_save_user_segments(struct user_segments *s);
+void kvm_helper_save_user_segments(struct user_segments *s)
+{
+	asm volatile("sldt %0" : "=m" (s->ldt));
+	savesegment(ds, s->ds);
+	savesegment(es, s->es);
+	if (is_64bit_mm(current->mm)) {
+		current_save_fsgs();
+		s->fs = current->thread.fsindex;
+		s->gs = current->thread.gsindex;
+		s->fs_base = current->thread.fsbase;
+		s->kernel_gs_base = current->thread.gsbase;
+	} else {
+		savesegment(fs, s->fs);
+		savesegment(gs, s->gs);
+		rdmsrq(MSR_FS_BASE, s->fs_base);
+		rdmsrq(MSR_KERNEL_GS_BASE, s->kernel_gs_base);
+	}
+}
+
+/*
+ * After exits that left null selectors, and the widest limits in GDTR and TR.
+ * Interrupts are off.
+ */
+void kvm_helper_restore_user_segments(const struct user_segments *s);
+void kvm_helper_restore_user_segments(const struct user_segments *s)
+{
+	if (s->ldt || s->gs & 7) {
+		asm volatile("lldt %0" : : "m" (s->ldt));
+		load_gs_index(s->gs);
+	}
+	if (s->fs & 7)
+		loadsegment(fs, s->fs);
+	if (s->ds | s->es) {
+		loadsegment(ds, s->ds);
+		loadsegment(es, s->es);
+	}
+	wrmsrq(MSR_KERNEL_GS_BASE, s->kernel_gs_base);
+	invalidate_tss_limit();
+	load_fixmap_gdt(raw_smp_processor_id());
 }

@@ -13,15 +13,19 @@
 //! - [`user_return`]: those that may stay the guest's until userspace runs.
 //! - [`debugreg`]: debug registers.
 //! - [`spec_ctrl`]: speculation around a guest.
+//! - [`host_state`], [`user_segments`], [`guest_exit`]: what VMX leaves to software.
 //! - [`tsc`]: the time-stamp counter, and clocks together with it.
 
 pub mod debugreg;
 pub mod fpregs;
 pub mod fpu;
+pub mod guest_exit;
+pub mod host_state;
 pub mod msr;
 pub mod spec_ctrl;
 pub mod tsc;
 pub mod user_return;
+pub mod user_segments;
 pub mod xcr;
 
 pub use msr::{rdmsr, wrmsr};
@@ -105,6 +109,10 @@ pub fn capabilities() -> [u32; CAPABILITY_WORDS] {
     }
     words
 }
+
+/// Kind of an entry in the kernel's table of faults that are expected: go on at the given
+/// address.
+pub const EX_TYPE_DEFAULT: u32 = own::EX_TYPE_DEFAULT;
 
 /// Words of [`capabilities`]; those that this kernel doesn't have are zero.
 pub const CAPABILITY_WORDS: usize = 24;

@@ -79,6 +79,8 @@ struct Cpu {
     registered: Atomic<bool>,
     /// Whether `host` was read.
     known: Atomic<bool>,
+    /// Whose values are loaded, by a number that its owner knows; 0 if nobody's.
+    holder: Atomic<u64>,
     host: [Atomic<u64>; ALL.len()],
     current: [Atomic<u64>; ALL.len()],
 }
@@ -118,6 +120,20 @@ impl UserReturnMsrs {
             }
         }
         this.known.store(true, Relaxed);
+        this.holder.store(0, Relaxed);
+    }
+
+    /// Whose values this CPU has, as [`Self::set_holder`] said it; 0 if nothing is known,
+    /// as after a return to userspace.
+    #[inline]
+    pub fn holder(&self, cpu: Pinned<'_>) -> u64 {
+        self.cpus.this(cpu).holder.load(Relaxed)
+    }
+
+    /// All that `holder`, which isn't 0, wants was set.
+    #[inline]
+    pub fn set_holder(&self, cpu: Pinned<'_>, holder: u64) {
+        self.cpus.this(cpu).holder.store(holder, Relaxed);
     }
 
     /// Makes the bits of `mask` those of `value` until the CPU goes to userspace;
@@ -172,6 +188,7 @@ impl Cpu {
             }),
             registered: Atomic::new(false),
             known: Atomic::new(false),
+            holder: Atomic::new(0),
             host: [const { Atomic::new(0) }; ALL.len()],
             current: [const { Atomic::new(0) }; ALL.len()],
         }
@@ -210,6 +227,7 @@ impl Cpu {
         if !self.registered.load(Relaxed) {
             return;
         }
+        self.holder.store(0, Relaxed);
         // INVARIANT: the call takes it off the list.
         self.registered.store(false, Relaxed);
         // SAFETY: It is on the list of this CPU.
