@@ -5,7 +5,7 @@ use crate::{
     apic,
     control::Control,
     inject::interrupts_open,
-    interrupts,
+    interrupts, request,
     state::{Activity, Cx},
     vendor::Vendor,
 };
@@ -49,6 +49,9 @@ fn empty<V: Vendor>(cx: &mut Cx<'_, V>) {
     }
     if new.contains(Events::STARTUP) {
         events.startup = Some(startup_page);
+    }
+    if events.init || events.startup.is_some() {
+        cx.vcpu.requests.set(request::START);
     }
     if new.contains(Events::UNHALT) {
         cx.state.pv.unhalted = true;
