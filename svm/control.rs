@@ -53,6 +53,8 @@ pub(crate) struct SvmControl {
     cr0: Cr0,
     cr4: Cr4,
     efer: Efer,
+    /// Page-directory pointers that were set; a guest that runs has those in memory.
+    pdptrs: Option<[u64; 4]>,
     pub(crate) nmi: NmiState,
     /// Single-stepping to an NMI window, on top of the guest's own RFLAGS.
     pub(crate) stepping: Option<Rflags>,
@@ -135,6 +137,7 @@ impl SvmControl {
             cr0: Cr0::empty(),
             cr4: Cr4::empty(),
             efer: Efer::empty(),
+            pdptrs: None,
             nmi: NmiState::Open,
             stepping: None,
             debugged: false,
@@ -286,6 +289,8 @@ impl SvmControl {
 }
 
 impl Control for SvmControl {
+    type Shared = ();
+
     #[inline]
     fn rip(&self) -> u64 {
         self.vmcb.save.rip
@@ -463,7 +468,7 @@ impl Control for SvmControl {
         self.changed(Clean::NESTED_PAGING);
     }
 
-    fn msr(&self, index: u32) -> Option<u64> {
+    fn msr(&self, _shared: &(), index: u32) -> Option<u64> {
         let save = &self.vmcb.save;
         Some(match index {
             0xc000_0081 => save.star,
@@ -481,7 +486,7 @@ impl Control for SvmControl {
         })
     }
 
-    fn set_msr(&mut self, index: u32, value: u64) -> bool {
+    fn set_msr(&mut self, _shared: &(), index: u32, value: u64) -> bool {
         let save = &mut self.vmcb.save;
         let slot = match index {
             0xc000_0081 => &mut save.star,
@@ -509,6 +514,14 @@ impl Control for SvmControl {
             self.intercept_msr(msr, !may(msr, false), !may(msr, true));
         }
         self.changed(Clean::PERMISSION_MAPS);
+    }
+
+    fn pdptrs(&self) -> Option<[u64; 4]> {
+        self.pdptrs
+    }
+
+    fn set_pdptrs(&mut self, pointers: [u64; 4]) {
+        self.pdptrs = Some(pointers);
     }
 
     fn shadow(&self) -> Shadow {
@@ -663,8 +676,9 @@ impl Control for SvmControl {
     }
 
     #[inline]
-    fn enter(&mut self, gprs: &mut Gprs, off: &IrqOff) {
+    fn enter(&mut self, _shared: &(), gprs: &mut Gprs, off: &IrqOff) {
         let cpu = self.global.cpus.this(off.pinned());
+        self.pdptrs = None;
         self.vmcb.save.rax = gprs[RAX];
         self.vmcb.save.rsp = gprs[RSP];
         if self.stepping.is_some() && self.vmcb.control.event_injection != Event::NONE {

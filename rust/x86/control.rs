@@ -7,7 +7,8 @@
 
 use crate::inject::Injected;
 use kvm_emulate::{Shadow, Table};
-use kvm_sys::irq::IrqOff;
+use kvm_policy::guest_features::GuestFeatures;
+use kvm_sys::{irq::IrqOff, preempt::Pinned, x86::user_return::UserMsr};
 use x86_defs::{Cr0, Cr4, Efer, Rflags, SegReg, Segment, TableReg};
 
 /// General registers in the order of their encoding: RAX, RCX, RDX, RBX, RSP,
@@ -16,6 +17,9 @@ pub type Gprs = [u64; 16];
 
 /// The control block of one vCPU.
 pub trait Control: Send {
+    /// What belongs to the vCPU and can be reached by its thread whatever it is doing.
+    type Shared: Default + Send + Sync;
+
     /// RIP.
     fn rip(&self) -> u64;
     /// Sets RIP.
@@ -70,9 +74,22 @@ pub trait Control: Send {
     fn set_pat(&mut self, pat: u64);
     /// An MSR that the control block or the processor holds for the guest; `None`
     /// if it isn't one of those.
-    fn msr(&self, index: u32) -> Option<u64>;
+    fn msr(&self, shared: &Self::Shared, index: u32) -> Option<u64>;
     /// Sets such an MSR; whether it is one.
-    fn set_msr(&mut self, index: u32, value: u64) -> bool;
+    fn set_msr(&mut self, shared: &Self::Shared, index: u32, value: u64) -> bool;
+    /// Those of them that an entry doesn't load, nor an exit save, and that matter in
+    /// user mode only; their values for the guest.
+    #[inline]
+    fn user_msrs(&self) -> &[(UserMsr, u64)] {
+        &[]
+    }
+    /// The page-directory pointers of PAE paging that the processor holds; `None` if it
+    /// reads them from memory when it needs them.
+    fn pdptrs(&self) -> Option<[u64; 4]>;
+    /// Sets them.
+    fn set_pdptrs(&mut self, pointers: [u64; 4]);
+    /// The guest's processor has these features: it may do without exits what they allow.
+    fn set_features(&mut self, _features: &GuestFeatures) {}
 
     /// Lets the guest access MSRs by itself that it otherwise could, and that `may`
     /// (number, whether it is a write) has nothing against.
@@ -110,6 +127,11 @@ pub trait Control: Send {
     fn set_tables(&mut self, root: u64);
     /// Forgets all cached translations of this guest before the next entry.
     fn flush_tlb(&mut self);
+    /// Forgets those that come from the guest's own tables.
+    #[inline]
+    fn flush_guest_tlb(&mut self) {
+        self.flush_tlb();
+    }
     /// Exceptions and debug registers that a debugger wants to see.
     fn set_debug_intercepts(&mut self, breakpoints: bool, registers: bool);
     /// Steps through the guest for a debugger outside: each instruction ends in
@@ -121,7 +143,19 @@ pub trait Control: Send {
     /// The bytes of that instruction, as far as the processor gives them.
     fn fetched(&self) -> &[u8];
 
+    /// The guest is to be entered on this CPU. Interrupts are still on; the thread stays
+    /// here until the entry, or leaves and comes back to this.
+    #[inline]
+    fn prepare(&mut self, _cpu: Pinned<'_>) {}
     /// Enters the guest and returns when it exits. Not allowed to fail: what the
     /// processor refuses shows in the exit.
-    fn enter(&mut self, gprs: &mut Gprs, off: &IrqOff);
+    fn enter(&mut self, shared: &Self::Shared, gprs: &mut Gprs, off: &IrqOff);
+    /// Handles the host's interrupt or machine check that got the guest out, where the
+    /// processor took it with the exit. The host's state is loaded.
+    #[inline]
+    fn take_host_event(&mut self, _off: &IrqOff) {}
+    /// The vCPU's thread leaves the CPU or goes to userspace: what the processor holds is
+    /// to be the thread's own.
+    #[inline]
+    fn left(_shared: &Self::Shared, _cpu: Pinned<'_>) {}
 }

@@ -123,7 +123,9 @@ fn owned_read<V: Vendor>(cx: &mut Cx<'_, V>, index: u32, by: By) -> Result<u64, 
     match row.owner {
         Owner::Stored(slot) => state.msrs.read(slot, by, &rules(cx)?),
         Owner::Constant(value) => Ok(value),
-        Owner::Vendor => state.control.msr(index).ok_or(Refusal::Unknown),
+        Owner::Vendor => {
+            state.control.msr(cx.vcpu.shared().control(), index).ok_or(Refusal::Unknown)
+        }
         Owner::Efer => Ok(state.control.efer().bits()),
         Owner::ApicBase | Owner::X2Apic | Owner::TscDeadline => apic::read_msr(cx, index),
         Owner::Tsc => Ok(tsc::guest_now(state)),
@@ -149,9 +151,10 @@ fn owned_write<V: Vendor>(
         Owner::Stored(slot) => return store(cx, slot, value, by),
         Owner::Constant(_) => {}
         Owner::Vendor => {
-            if !cx.state.control.set_msr(index, value) {
+            if !cx.state.control.set_msr(cx.vcpu.shared().control(), index, value) {
                 return Err(Refusal::Unknown);
             }
+            cx.state.presence.msrs_changed();
         }
         Owner::Efer => return registers::write_efer(cx, value, by),
         Owner::ApicBase | Owner::X2Apic | Owner::TscDeadline => {

@@ -30,6 +30,8 @@ pub(crate) struct Presence {
     id: u64,
     /// TSC_AUX, if the guest can read it.
     tsc_aux: Option<u64>,
+    /// What user mode can see isn't what was loaded last.
+    stale: bool,
 }
 
 impl Cpus {
@@ -60,18 +62,28 @@ impl Cpus {
 
     /// A vCPU enters its guest on this CPU.
     #[inline]
-    pub(crate) fn enter(&self, vcpu: &Presence, off: &IrqOff) {
+    pub(crate) fn enter(&self, vcpu: &mut Presence, msrs: &[(UserMsr, u64)], off: &IrqOff) {
         let cpu = off.pinned();
         let last = self.last.this(cpu);
         if last.load(Relaxed) != vcpu.id {
             last.store(vcpu.id, Relaxed);
             spec_ctrl::vcpu_switched(cpu);
         }
-        if let Some(value) = vcpu.tsc_aux {
+        if self.user_msrs.holder(cpu) != vcpu.id || vcpu.stale {
+            self.load(vcpu, msrs, off);
+        }
+    }
+
+    fn load(&self, vcpu: &mut Presence, msrs: &[(UserMsr, u64)], off: &IrqOff) {
+        let cpu = off.pinned();
+        let aux = vcpu.tsc_aux.map(|value| (UserMsr::TscAux, value));
+        for (msr, value) in Iterator::chain(msrs.iter().copied(), aux) {
             // The processor has the register and takes every value that the guest
             // may write there.
-            let _ = self.user_msrs.set(cpu, UserMsr::TscAux, value, u64::MAX);
+            let _ = self.user_msrs.set(cpu, msr, value, u64::MAX);
         }
+        self.user_msrs.set_holder(cpu, vcpu.id);
+        vcpu.stale = false;
     }
 }
 
@@ -79,11 +91,17 @@ impl Presence {
     /// That of a new vCPU.
     pub(crate) fn new() -> Self {
         static LAST: Atomic<u64> = Atomic::new(0);
-        Self { id: LAST.fetch_add(1, Relaxed).wrapping_add(1), tsc_aux: None }
+        Self { id: LAST.fetch_add(1, Relaxed).wrapping_add(1), tsc_aux: None, stale: true }
     }
 
     /// The guest's TSC_AUX is another one, or the guest can read it no longer.
     pub(crate) fn set_tsc_aux(&mut self, value: Option<u64>) {
         self.tsc_aux = value;
+        self.stale = true;
+    }
+
+    /// The control block has other values of what user mode can see.
+    pub(crate) fn msrs_changed(&mut self) {
+        self.stale = true;
     }
 }

@@ -92,10 +92,10 @@ pub(crate) fn commit<V: Vendor>(
     if new.cr3 != old.cr3 {
         control.set_cr3(new.cr3);
     }
-    // Nested paging caches translations by address space: whatever changes how
+    // A processor with two levels of tables caches translations by address space: whatever changes how
     // tables are walked, or which translations are valid, begins a new one.
     if change.intersects(Change::PAGING | Change::FLUSH_ALL | Change::FLUSH_CURRENT) {
-        control.flush_tlb();
+        control.flush_guest_tlb();
     }
     if new.cr4 != old.cr4 {
         cx.state.set_cr4(new.cr4);
@@ -103,21 +103,33 @@ pub(crate) fn commit<V: Vendor>(
     Ok(())
 }
 
-/// Loads the page-directory pointers of PAE paging (SDM vol. 3, 4.4.1).
-pub(crate) fn load_pdptrs<V: Vendor>(cx: &mut Cx<'_, V>, cr3: u64) -> Result<(), Stop> {
+/// The page-directory pointers of PAE paging.
+pub(crate) fn pdptrs<V: Vendor>(cx: &Cx<'_, V>) -> [u64; 4] {
+    let control = &cx.state.control;
+    control.pdptrs().or_else(|| read_pdptrs(cx, control.cr3())).unwrap_or([0; 4])
+}
+
+/// Those in guest memory; `None` where there is no memory.
+fn read_pdptrs<V: Vendor>(cx: &Cx<'_, V>, cr3: u64) -> Option<[u64; 4]> {
     let mut bytes = [0; 32];
     let table = Gpa::new(cr3 & 0xffff_ffe0);
-    cx.vm.memory_of(cx.state.smm.is_active()).read(table, &mut bytes).map_err(|_| Stop::GP0)?;
+    cx.vm.memory_of(cx.state.smm.is_active()).read(table, &mut bytes).ok()?;
     let mut pointers = [0; 4];
     for (pointer, bytes) in pointers.iter_mut().zip(bytes.chunks_exact(8)) {
         let mut raw = [0; 8];
         raw.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
         *pointer = u64::from_le_bytes(raw);
     }
+    Some(pointers)
+}
+
+/// Loads the page-directory pointers of PAE paging (SDM vol. 3, 4.4.1).
+pub(crate) fn load_pdptrs<V: Vendor>(cx: &mut Cx<'_, V>, cr3: u64) -> Result<(), Stop> {
+    let pointers = read_pdptrs(cx, cr3).ok_or(Stop::GP0)?;
     if !pdptes_valid(&pointers, &cx.state.cpuid.features) {
         return Err(Stop::GP0);
     }
-    cx.state.pdptrs = pointers;
+    cx.state.control.set_pdptrs(pointers);
     Ok(())
 }
 
@@ -157,7 +169,7 @@ pub(crate) fn write_efer<V: Vendor>(cx: &mut Cx<'_, V>, value: u64, by: By) -> R
     };
     cx.state.control.set_efer(new.efer);
     if change.contains(Change::PAGING) {
-        cx.state.control.flush_tlb();
+        cx.state.control.flush_guest_tlb();
     }
     Ok(())
 }

@@ -41,8 +41,11 @@ pub(crate) fn run<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<u32> {
     cx.vcpu.stats().arch.fpu_reload.add(1);
     let (vm, vcpu) = (cx.vm, cx.vcpu);
     let hooks = steal::Hooks { vm: &vm, vcpu };
-    let result =
-        with_hooks(vm.arch().hooks(), &hooks, || with_loaded(cx, |cx| &mut cx.state.fpu, run_loop));
+    let result = with_hooks(vm.arch().hooks(), &hooks, || {
+        let result = with_loaded(cx, |cx| &mut cx.state.fpu, run_loop);
+        V::Control::left(vcpu.shared().control(), PreemptOff::new().pinned());
+        result
+    });
     userspace::publish(cx)?;
     sync_regs::publish(cx)?;
     result.map(|()| 0)
@@ -105,6 +108,7 @@ fn turn<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
         return userspace::exit(cx, reason::KVM_EXIT_SHUTDOWN);
     }
     let on_this_cpu = PreemptOff::new();
+    cx.state.control.prepare(on_this_cpu.pinned());
     let entered = irq::with_irqs_off(|off| enter(cx, off));
     drop(on_this_cpu);
     if !entered {
@@ -141,6 +145,9 @@ fn serve<V: Vendor>(cx: &mut Cx<'_, V>, requests: Taken) -> Result<Next> {
 
 /// Requests about interrupts.
 fn serve_interrupts<V: Vendor>(cx: &mut Cx<'_, V>, requests: Taken) -> Result<Next> {
+    if requests.has(request::START) {
+        mailbox::start(cx);
+    }
     if requests.has(request::SCAN_EOI) {
         apic::scan(cx);
     }
@@ -200,14 +207,14 @@ fn enter<V: Vendor>(cx: &mut Cx<'_, V>, off: &mut IrqOff) -> bool {
     }
     state.has_run = true;
     if let Ok(host) = host::get() {
-        host.cpus.enter(&state.presence, off);
+        host.cpus.enter(&mut state.presence, state.control.user_msrs(), off);
     }
     state.fpu.before_entry(off);
     state.extended.before_entry(off);
     debugreg::before_entry(off, state.debug.active());
     guest_mode::timing_enter(off);
     state.extended.before_entry_pkru(off);
-    state.control.enter(&mut state.gprs, off);
+    state.control.enter(vcpu.shared().control(), &mut state.gprs, off);
     state.extended.after_exit_pkru(off);
     if state.debug.is_open() {
         state.debug.close(&mut state.control, debugreg::addresses(off));
@@ -218,6 +225,7 @@ fn enter<V: Vendor>(cx: &mut Cx<'_, V>, off: &mut IrqOff) -> bool {
     state.fpu.after_exit(off);
     spec_ctrl::guest_ran(off);
     // The interrupt that got the guest out is the guest's time still.
+    state.control.take_host_event(off);
     off.window();
     guest_mode::timing_exit(off);
     true
@@ -270,7 +278,8 @@ fn wait_for_start<V: Vendor>(cx: &mut Cx<'_, V>) -> Result {
         return interrupted(cx);
     }
     let vcpu = cx.vcpu;
-    let woken = vcpu.kick.block(|| !vcpu.shared().mailbox().inbox().is_empty());
+    let is_here = cx.state.events.init;
+    let woken = vcpu.kick.block(|| is_here || !vcpu.shared().mailbox().inbox().is_empty());
     if woken == Woken::Signal {
         return interrupted(cx);
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The part of an x86 vCPU that any thread may reach at any time.
 
-use crate::pv::steal;
+use crate::{control::Control, pv::steal, vendor::Vendor};
 use kernel::{
     prelude::*,
     sync::{
@@ -85,7 +85,7 @@ impl Published {
 
 /// The shared part.
 #[pin_data]
-pub struct Shared {
+pub struct Shared<V: Vendor> {
     /// The local APIC's host timer. The vCPU's thread alone sets it.
     #[pin]
     timer: Timer<Mailbox>,
@@ -93,9 +93,10 @@ pub struct Shared {
     /// Messages that it got because it had got the fewest (without vector hashing).
     arbitrations: Atomic<u32>,
     steal: steal::Place,
+    control: <V::Control as Control>::Shared,
 }
 
-impl Shared {
+impl<V: Vendor> Shared<V> {
     /// That of a new vCPU, whose local APIC makes this known.
     pub(crate) fn new(kick: Arc<Kick>, published: Published) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
@@ -103,6 +104,7 @@ impl Shared {
             published: Atomic::new(published.0),
             arbitrations: Atomic::new(0),
             steal: steal::Place::new(),
+            control: Default::default(),
         })
     }
 
@@ -122,6 +124,12 @@ impl Shared {
     #[inline]
     pub(crate) fn steal(&self) -> &steal::Place {
         &self.steal
+    }
+
+    /// What belongs to the control block.
+    #[inline]
+    pub fn control(&self) -> &<V::Control as Control>::Shared {
+        &self.control
     }
 
     /// What the local APIC makes known of itself.

@@ -93,8 +93,6 @@ pub struct VcpuState<V: Vendor> {
     pub fpu: GuestFpu,
     /// XCR0, XSS, PKRU.
     pub extended: ExtendedControls,
-    /// Page-directory pointers of PAE paging.
-    pub pdptrs: [u64; 4],
     /// The time-stamp counter.
     pub tsc: Tsc,
     /// MSRs that are plain storage.
@@ -140,7 +138,6 @@ impl<V: Vendor> VcpuState<V> {
             cpuid: Cpuid::empty()?,
             fpu: GuestFpu::new()?,
             extended: ExtendedControls::new(),
-            pdptrs: [0; 4],
             tsc: Tsc::new(vm),
             msrs: MsrFile::new(&host::get()?.feature_msrs),
             mtrrs: Mtrrs::default(),
@@ -226,6 +223,7 @@ impl<V: Vendor> VcpuState<V> {
     pub(crate) fn cpuid_changed(&mut self) {
         // XSAVES can't be kept from a guest that has XSAVE.
         self.extended.set_xsaves(self.cpuid.has(F::XSAVE));
+        self.control.set_features(&self.cpuid.features);
         self.tsc_aux_changed();
         apic::cpuid_changed(self);
         self.events.check = true;

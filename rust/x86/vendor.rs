@@ -79,7 +79,7 @@ impl<V: Vendor> Arch for X86<V> {
     type Wiring = Self;
     type Vm = VmState<V>;
     type Vcpu = VcpuState<V>;
-    type VcpuShared = Shared;
+    type VcpuShared = Shared<V>;
     const COMPAT: bool = true;
     // kvm_run, port I/O data, coalesced I/O ring.
     const VCPU_MMAP_PAGES: u32 = 3;
@@ -130,7 +130,7 @@ impl<V: Vendor> Arch for X86<V> {
         id: u32,
         _index: u32,
         kick: Arc<Kick>,
-    ) -> impl PinInit<Shared, Error> {
+    ) -> impl PinInit<Shared<V>, Error> {
         Shared::new(kick, apic::published(vm, id))
     }
 

@@ -188,10 +188,8 @@ impl Segment {
 
     /// Access rights in the VMCS layout (Intel SDM volume 3 table 25-2).
     pub const fn vmx_access_rights(&self) -> u32 {
-        if self.unusable {
-            return 1 << 16;
-        }
-        self.low_rights() as u32 | (self.high_rights() as u32) << 12
+        let unusable = (self.unusable as u32) << 16;
+        self.low_rights() as u32 | (self.high_rights() as u32) << 12 | unusable
     }
 
     /// Attributes in the VMCB layout (AMD APM volume 2 appendix B).

@@ -250,7 +250,7 @@ impl<V: Vendor> Cpu for Processor<'_, '_, V> {
         match effect {
             Effect::Halt => self.after = After::Halt,
             Effect::InvalidatePage(_) | Effect::InvalidatePcid { .. } => {
-                self.cx.state.control.flush_tlb();
+                self.cx.state.control.flush_guest_tlb();
             }
             Effect::UnblockNmi => self.cx.state.control.set_nmi_blocked(false),
             Effect::FpuInit => self.cx.state.fpu.init_x87(),

@@ -4,7 +4,8 @@
 use super::cpu::Processor;
 use crate::{
     control::Control,
-    state::{Cx, VcpuState},
+    registers,
+    state::Cx,
     vendor::{Vendor, X86},
 };
 use kernel::prelude::*;
@@ -27,7 +28,8 @@ use x86_defs::{Cr0, Cr4, Efer, PageFaultCode, Rflags};
 const PAGE: u64 = 0x1000;
 
 /// The paging mode of a vCPU.
-pub(crate) fn paging<V: Vendor>(state: &VcpuState<V>) -> Paging {
+pub(crate) fn paging<V: Vendor>(cx: &Cx<'_, V>) -> Paging {
+    let state = &*cx.state;
     let control = &state.control;
     let (cr0, cr4, efer) = (control.cr0(), control.cr4(), control.efer());
     let tables = if !cr0.contains(Cr0::PG) {
@@ -39,7 +41,7 @@ pub(crate) fn paging<V: Vendor>(state: &VcpuState<V>) -> Paging {
             Tables::Long4
         }
     } else if cr4.contains(Cr4::PAE) {
-        Tables::Pae { pointers: state.pdptrs }
+        Tables::Pae { pointers: registers::pdptrs(cx) }
     } else {
         Tables::Legacy { large: cr4.contains(Cr4::PSE) }
     };
@@ -60,7 +62,7 @@ pub(crate) fn paging<V: Vendor>(state: &VcpuState<V>) -> Paging {
 pub(super) fn physical<V: Vendor>(cx: &Cx<'_, V>, linear: u64) -> Option<u64> {
     let access = mode::Access { write: false, fetch: false, user: false, smap_override: true };
     let mut guest = cx.vm.memory_of(cx.state.smm.is_active()).guest();
-    walk::translate(&paging(cx.state), &mut guest, linear, access)
+    walk::translate(&paging(cx), &mut guest, linear, access)
         .ok()
         .map(|translation| translation.gpa.raw())
 }
@@ -107,7 +109,7 @@ impl<V: Vendor> Processor<'_, '_, V> {
             user,
             smap_override: !system && state.control.rflags().contains(Rflags::AC),
         };
-        let paging = paging(state);
+        let paging = paging(self.cx);
         let mut guest = self.cx.vm.memory_of(self.cx.state.smm.is_active()).guest();
         match walk::translate(&paging, &mut guest, linear, access) {
             Ok(translation) => Ok(translation.gpa),

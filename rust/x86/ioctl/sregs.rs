@@ -136,7 +136,7 @@ fn load<V: Vendor>(cx: &mut Cx<'_, V>, sregs: &Sregs) -> Result {
     for (reg, segment) in segments {
         control.set_segment(reg, &from_user(segment));
     }
-    control.flush_tlb();
+    control.flush_guest_tlb();
     let cr8 = sregs.cr8 as u8;
     match &mut state.apic {
         Some(apic) => {
@@ -192,7 +192,7 @@ pub(crate) fn get2<V: Vendor>(cx: &Cx<'_, V>, arg: usize) -> Result<u32> {
         efer: cx.state.control.efer().bits(),
         apic_base: regs::apic_base(cx.state),
         flags: if is_pae { PDPTRS_VALID } else { 0 },
-        pdptrs: if is_pae { cx.state.pdptrs } else { [0; 4] },
+        pdptrs: if is_pae { registers::pdptrs(cx) } else { [0; 4] },
     };
     user::write(arg, &all).map(|()| 0)
 }
@@ -228,7 +228,7 @@ pub(crate) fn set2<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
     };
     load(cx, &sregs)?;
     if all.flags & PDPTRS_VALID != 0 {
-        cx.state.pdptrs = all.pdptrs;
+        cx.state.control.set_pdptrs(all.pdptrs);
     } else if is_pae(&sregs) {
         // As above.
         let _ = registers::load_pdptrs(cx, sregs.cr3);

@@ -75,7 +75,7 @@ pub(crate) fn update<V: Vendor>(cx: &mut Cx<'_, V>) {
     }
     place.is_out.store(false, Relaxed);
     if take_flush(&cx.vm, gpa) {
-        cx.state.control.flush_tlb();
+        cx.state.control.flush_guest_tlb();
     }
     let waited = task::run_delay();
     let since = waited.wrapping_sub(cx.state.pv.steal.seen);
@@ -135,7 +135,8 @@ impl<V: Vendor> SchedHooks for Hooks<'_, V> {
         }
     }
 
-    fn sched_out(&self, _cpu: Pinned<'_>, _preempted: bool) {
+    fn sched_out(&self, cpu: Pinned<'_>, _preempted: bool) {
+        V::Control::left(self.vcpu.shared().control(), cpu);
         let place = self.vcpu.shared().steal();
         let gpa = place.gpa.load(Relaxed);
         if gpa == 0 || place.is_out.load(Relaxed) {
