@@ -1,101 +1,352 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A vCPU's registers, until there is a VMCS to hold them: KVM_RUN isn't offered.
+//! A vCPU's VMCS as common code sees a control block.
 
+use crate::{
+    fields::Fields,
+    global::{self, Global},
+    host_state::Written,
+    msr_bitmap::MsrBitmap,
+    segments,
+    setup::Vmx,
+    shared::VmxShared,
+    vpid::Vpid,
+};
+use kernel::prelude::*;
+use kvm_core::vm::Vm;
 use kvm_emulate::{Shadow, Table};
-use kvm_sys::irq::IrqOff;
+use kvm_policy::guest_features::GuestFeatures;
+use kvm_sys::{
+    guest_mode,
+    hw_pages::HwPages,
+    irq::IrqOff,
+    preempt::Pinned,
+    x86::{guest_exit, host_state, user_return::UserMsr},
+};
 use kvm_x86::{
     control::{Control, Gprs},
-    inject::Injected,
+    inject::{interrupts_open, Injected},
+    settings::{no_exit, Settings},
+    vendor::X86,
 };
-use x86_defs::{Cr0, Cr4, Efer, Rflags, SegReg, Segment, TableReg};
+use vmx_arch::{
+    caps::EptCaps,
+    config::ept_pointer,
+    control::{Entry, Primary, Secondary},
+    event::{Event, Interruptibility, Kind},
+    exit::{Exit, Reason},
+    field::Slot,
+};
+use vmx_hw::{flush_ept, flush_vpid, Vmcs, HOST_RSP_UNKNOWN};
+use x86_defs::{msr, Cr0, Cr4, Dr6, Efer, Rflags, SegReg, Segment, TableReg, Vector};
 
-/// The registers that the VMCS will hold.
-#[derive(Default)]
+/// Bits of CR0 that the guest changes without an exit.
+const CR0_OWNED: Cr0 = Cr0::TS.union(Cr0::WP);
+
+/// Bits of CR4 that the guest changes without an exit, as far as its processor has them.
+const CR4_OWNED: Cr4 = Cr4::PVI
+    .union(Cr4::DE)
+    .union(Cr4::PCE)
+    .union(Cr4::OSFXSR)
+    .union(Cr4::OSXMMEXCPT)
+    .union(Cr4::PGE)
+    .union(Cr4::TSD)
+    .union(Cr4::FSGSBASE);
+
+/// With second-level paging a guest that turns its caches off would only slow itself
+/// down: memory is coherent anyway (`KVM_X86_QUIRK_CD_NW_CLEARED`).
+const CACHE_OFF: Cr0 = Cr0::CD.union(Cr0::NW);
+
+/// Exceptions that always exit: a guest could keep the processor busy with #DB and #AC
+/// for ever, and #MC is the host's.
+const EXCEPTIONS: u64 =
+    1 << Vector::Db as u8 | 1 << Vector::Ud as u8 | 1 << Vector::Ac as u8 | 1 << Vector::Mc as u8;
+
+/// Index of RSP among the general registers.
+const RSP: usize = 4;
+/// Where the virtual-APIC page has the task priority.
+const TPR: usize = 0x80;
+/// Cycles between two PAUSEs of one loop, and that a loop may take.
+const PAUSE_LOOP: (u64, u64) = (128, 4096);
+
+/// The VMCS and what software keeps beside it.
 pub(crate) struct VmxControl {
-    rip: u64,
-    rflags: u64,
-    segments: [Segment; 8],
-    tables: [TableReg; 2],
-    cr0: u64,
+    pub(crate) global: &'static Global,
+    pub(crate) fields: Fields,
+    written: Written,
+    host_rsp: u64,
+    msr_bitmap: MsrBitmap,
+    /// The page with the task priority; no other register of it is used.
+    virtual_apic: HwPages<1>,
+    vpid: Option<Vpid>,
+    ept_pointer: u64,
+    flush: bool,
+    flush_guest: bool,
+    /// Why the guest stopped; `None` if the processor refused to try.
+    pub(crate) reason: Option<Reason>,
+    /// The event whose delivery that interrupted.
+    vectoring: Event,
     cr2: u64,
-    cr3: u64,
-    cr4: u64,
+    cr4_owned: Cr4,
     cr8: u8,
-    efer: u64,
-    nmi_blocked: bool,
+    dr6: u64,
+    /// STAR, LSTAR and SYSCALL_MASK; an entry loads none of them.
+    syscall: [(UserMsr, u64); 3],
+    cstar: u64,
+    /// A debugger steps through the guest: the trap flag isn't the guest's.
+    debugged: bool,
 }
 
 impl VmxControl {
-    fn slot(&self, reg: SegReg) -> &Segment {
-        let [es, cs, ss, ds, fs, gs, ldtr, tr] = &self.segments;
-        match reg {
-            SegReg::Es => es,
-            SegReg::Cs => cs,
-            SegReg::Ss => ss,
-            SegReg::Ds => ds,
-            SegReg::Fs => fs,
-            SegReg::Gs => gs,
-            SegReg::Ldtr => ldtr,
-            SegReg::Tr => tr,
+    /// The VMCS of a new vCPU of `vm`.
+    pub(crate) fn new(vm: &Vm<X86<Vmx>>) -> Result<Self> {
+        let global = global::get()?;
+        let has_vpid = global.config.has_secondary(Secondary::VPID);
+        let mut control = Self {
+            global,
+            fields: Fields::new(Vmcs::new(&global.cpus, global.config.revision)?),
+            written: Written::new(),
+            host_rsp: HOST_RSP_UNKNOWN,
+            msr_bitmap: MsrBitmap::new()?,
+            virtual_apic: HwPages::new()?,
+            vpid: if has_vpid { Vpid::take() } else { None },
+            ept_pointer: pointer_to(global, vm.memory().root()),
+            flush: true,
+            flush_guest: false,
+            reason: None,
+            vectoring: Event::NONE,
+            cr2: 0,
+            cr4_owned: Cr4::empty(),
+            cr8: 0,
+            dr6: 0,
+            syscall: [(UserMsr::Star, 0), (UserMsr::Lstar, 0), (UserMsr::SyscallMask, 0)],
+            cstar: 0,
+            debugged: false,
+        };
+        control.set_up(&vm.arch().settings);
+        control.set_up_guest();
+        Ok(control)
+    }
+
+    /// Fields that control what the guest may do.
+    fn set_up(&mut self, settings: &Settings) {
+        let global = self.global;
+        let config = &global.config;
+        let vpid = self.vpid.as_ref().map_or(0, Vpid::number);
+        // A vCPU for which no identifier was left begins with an empty TLB each time.
+        let without = if vpid == 0 { Secondary::VPID.bits() } else { 0 };
+        let mut secondary = config.secondary & !without;
+        let mut primary = config.primary;
+        for (what, exits) in [
+            (no_exit::HLT, Primary::HLT),
+            (no_exit::MWAIT, Primary::MWAIT.union(Primary::MONITOR)),
+        ] {
+            if settings.lets_through(what) {
+                primary &= !exits.bits();
+            }
+        }
+        if settings.lets_through(no_exit::PAUSE) {
+            secondary &= !Secondary::PAUSE_LOOP.bits();
+        }
+        let secondary = secondary;
+        let virtual_apic = self.virtual_apic.physical();
+        let fields = &mut self.fields;
+        for (slot, value) in [
+            (Slot::Pin, config.pin.into()),
+            (Slot::Primary, primary.into()),
+            (Slot::Secondary, secondary.into()),
+            (Slot::ExitControls, config.exit.into()),
+            (Slot::EntryControls, config.entry.into()),
+            (Slot::ExceptionBitmap, EXCEPTIONS),
+            (Slot::PageFaultMask, 0),
+            (Slot::PageFaultMatch, 0),
+            (Slot::Cr3Targets, 0),
+            (Slot::ExitStoreCount, 0),
+            (Slot::ExitLoadCount, 0),
+            (Slot::EntryLoadCount, 0),
+            (Slot::EntryInfo, 0),
+            (Slot::TscOffset, 0),
+            (Slot::MsrBitmap, self.msr_bitmap.physical()),
+            (Slot::EptPointer, self.ept_pointer),
+            (Slot::LinkPointer, u64::MAX),
+            (Slot::Cr0Mask, (!CR0_OWNED).bits() | !Cr0::all().bits()),
+            (Slot::Cr4Mask, u64::MAX),
+        ] {
+            fields.set(slot, value);
+        }
+        if config.has_primary(Primary::TPR_SHADOW) {
+            fields.set(Slot::VirtualApic, virtual_apic);
+            fields.set(Slot::TprThreshold, 0);
+        }
+        for (control, slot, value) in [
+            (Secondary::VPID, Slot::Vpid, vpid.into()),
+            (Secondary::PAUSE_LOOP, Slot::PleGap, PAUSE_LOOP.0),
+            (Secondary::PAUSE_LOOP, Slot::PleWindow, PAUSE_LOOP.1),
+            (Secondary::XSAVES, Slot::XssExits, 0),
+            (Secondary::ENCLS, Slot::EnclsExits, u64::MAX),
+        ] {
+            if secondary & control.bits() != 0 {
+                fields.set(slot, value);
+            }
+        }
+    }
+
+    /// Guest state that nobody sets later on.
+    fn set_up_guest(&mut self) {
+        for slot in [
+            Slot::Activity,
+            Slot::Interruptibility,
+            Slot::PendingDebug,
+            Slot::DebugCtl,
+            Slot::SysenterCs,
+            Slot::SysenterEsp,
+            Slot::SysenterEip,
+            Slot::Pdpte0,
+            Slot::Pdpte1,
+            Slot::Pdpte2,
+            Slot::Pdpte3,
+        ] {
+            self.fields.set(slot, 0);
+        }
+    }
+
+    /// What the exit qualification says.
+    pub(crate) fn qualification(&self) -> u64 {
+        self.fields.get(Slot::Qualification)
+    }
+
+    /// The event that exited.
+    pub(crate) fn exit_event(&self) -> Event {
+        Event::from_bits(self.fields.get(Slot::ExitInfo))
+    }
+
+    /// The guest physical address of the exit.
+    pub(crate) fn guest_physical(&self) -> u64 {
+        self.fields.get(Slot::GuestPhysical)
+    }
+
+    /// Turns a primary control on or off.
+    pub(crate) fn set_primary(&mut self, control: Primary, on: bool) {
+        self.fields.set_bits(Slot::Primary, control.bits().into(), on);
+    }
+
+    fn interruptibility(&self) -> Interruptibility {
+        Interruptibility::from_bits_retain(self.fields.get(Slot::Interruptibility))
+    }
+
+    fn set_blocked(&mut self, what: Interruptibility, on: bool) {
+        self.fields.set_bits(Slot::Interruptibility, what.bits(), on);
+    }
+
+    /// What the processor is to forget before the entry.
+    #[inline]
+    fn flush(&mut self, off: &IrqOff) {
+        if self.flush {
+            // Translations that combine both tables are among them.
+            flush_ept(off.pinned(), self.ept_pointer);
+        } else if let (true, Some(vpid)) = (self.flush_guest, &self.vpid) {
+            if self.global.caps.ept.contains(EptCaps::INVVPID_SINGLE) {
+                flush_vpid(off.pinned(), vpid.number());
+            } else {
+                flush_ept(off.pinned(), self.ept_pointer);
+            }
+        }
+        self.flush = false;
+        self.flush_guest = false;
+    }
+
+    /// Keeps what the exit says and most handlers need.
+    #[inline]
+    fn take_exit(&mut self, gprs: &mut Gprs, off: &IrqOff) {
+        self.fields.exited();
+        // An exit leaves nothing to be delivered.
+        self.fields.note(Slot::EntryInfo, 0);
+        self.vectoring = Event::NONE;
+        let loaded = self.fields.vmcs().load(off.pinned());
+        for slot in [Slot::Rip, Slot::Rflags, Slot::Rsp] {
+            self.fields.note(slot, loaded.read(slot.field()));
+        }
+        gprs[RSP] = self.fields.get(Slot::Rsp);
+        match self.reason {
+            Some(reason) if !reason.is_failed_entry() => {
+                self.vectoring = Event::from_bits(loaded.read(Slot::VectoringInfo.field()));
+            }
+            // The processor may have left it.
+            _ => self.fields.forget(Slot::EntryInfo),
+        }
+        if self.global.config.has_primary(Primary::TPR_SHADOW) {
+            self.cr8 = self.virtual_apic.bytes().get(TPR).map_or(0, |tpr| tpr >> 4);
         }
     }
 }
 
 impl Control for VmxControl {
+    type Shared = VmxShared;
+
+    #[inline]
     fn rip(&self) -> u64 {
-        self.rip
+        self.fields.get(Slot::Rip)
     }
 
+    #[inline]
     fn set_rip(&mut self, rip: u64) {
-        self.rip = rip;
+        self.fields.set(Slot::Rip, rip);
     }
 
+    #[inline]
     fn rflags(&self) -> Rflags {
-        Rflags::from_bits_retain(self.rflags)
+        let now = Rflags::from_bits_retain(self.fields.get(Slot::Rflags));
+        if self.debugged {
+            now & !Rflags::TF
+        } else {
+            now
+        }
     }
 
+    #[inline]
     fn set_rflags(&mut self, rflags: Rflags) {
-        self.rflags = rflags.bits();
+        let rflags = if self.debugged { rflags | Rflags::TF } else { rflags };
+        self.fields.set(Slot::Rflags, (rflags | Rflags::FIXED).bits());
     }
 
     fn segment(&self, reg: SegReg) -> Segment {
-        *self.slot(reg)
+        segments::read(&self.fields, reg)
     }
 
     fn set_segment(&mut self, reg: SegReg, segment: &Segment) {
-        if let Some(slot) = self.segments.get_mut(reg as usize) {
-            *slot = *segment;
-        }
+        segments::write(&mut self.fields, reg, segment);
     }
 
     fn table(&self, table: Table) -> TableReg {
-        let [gdt, idt] = &self.tables;
-        match table {
-            Table::Gdt => *gdt,
-            Table::Idt => *idt,
-        }
+        let (base, limit) = segments::table(table);
+        TableReg { base: self.fields.get(base), limit: self.fields.get(limit) as u16 }
     }
 
     fn set_table(&mut self, table: Table, value: TableReg) {
-        let [gdt, idt] = &mut self.tables;
-        match table {
-            Table::Gdt => *gdt = value,
-            Table::Idt => *idt = value,
-        }
+        let (base, limit) = segments::table(table);
+        self.fields.set(base, value.base);
+        self.fields.set(limit, value.limit.into());
     }
 
+    #[inline]
     fn cpl(&self) -> u8 {
-        self.slot(SegReg::Ss).dpl
+        segments::cpl(&self.fields)
     }
 
-    fn set_cpl(&mut self, _cpl: u8) {}
+    // It is that of SS.
+    fn set_cpl(&mut self, cpl: u8) {
+        segments::set_cpl(&mut self.fields, cpl);
+    }
 
     fn cr0(&self) -> Cr0 {
-        Cr0::from_bits_retain(self.cr0)
+        let real = Cr0::from_bits_retain(self.fields.get(Slot::Cr0));
+        let shadow = Cr0::from_bits_retain(self.fields.get(Slot::Cr0Shadow));
+        real & CR0_OWNED | shadow & !CR0_OWNED
     }
 
     fn set_cr0(&mut self, cr0: Cr0) {
-        self.cr0 = cr0.bits();
+        self.fields.set(Slot::Cr0Shadow, cr0.bits());
+        // VMX knows no other way of x87 errors.
+        self.fields.set(Slot::Cr0, (cr0 & !CACHE_OFF | Cr0::NE).bits());
     }
 
     fn cr2(&self) -> u64 {
@@ -107,104 +358,383 @@ impl Control for VmxControl {
     }
 
     fn cr3(&self) -> u64 {
-        self.cr3
+        self.fields.get(Slot::Cr3)
     }
 
     fn set_cr3(&mut self, cr3: u64) {
-        self.cr3 = cr3;
+        self.fields.set(Slot::Cr3, cr3);
     }
 
     fn cr4(&self) -> Cr4 {
-        Cr4::from_bits_retain(self.cr4)
+        let real = Cr4::from_bits_retain(self.fields.get(Slot::Cr4));
+        let shadow = Cr4::from_bits_retain(self.fields.get(Slot::Cr4Shadow));
+        real & self.cr4_owned | shadow & !self.cr4_owned
     }
 
     fn set_cr4(&mut self, cr4: Cr4) {
-        self.cr4 = cr4.bits();
+        self.fields.set(Slot::Cr4Shadow, cr4.bits());
+        // Machine checks are the host's, whatever the guest says.
+        self.fields.set(Slot::Cr4, (cr4 | Cr4::VMXE | Cr4::MCE).bits());
     }
 
     fn efer(&self) -> Efer {
-        Efer::from_bits_retain(self.efer)
+        Efer::from_bits_retain(self.fields.get(Slot::Efer))
     }
 
     fn set_efer(&mut self, efer: Efer) {
-        self.efer = efer.bits();
+        self.fields.set(Slot::Efer, efer.bits());
+        let is_long = efer.contains(Efer::LMA);
+        self.fields.set_bits(Slot::EntryControls, Entry::LONG_MODE.bits().into(), is_long);
     }
 
+    // All accesses to debug registers exit, and #DB tells its causes by itself: the
+    // guest never meets what is in DR6.
     fn dr6(&self) -> u64 {
-        0
+        self.dr6
     }
 
-    fn set_dr6(&mut self, _dr6: u64) {}
+    fn set_dr6(&mut self, dr6: u64) {
+        self.dr6 = dr6;
+    }
 
     fn dr7(&self) -> u64 {
-        0x400
+        self.fields.get(Slot::Dr7)
     }
 
-    fn set_dr7(&mut self, _dr7: u64) {}
-
-    fn set_pat(&mut self, _pat: u64) {}
-
-    fn pass_msrs(&mut self, _may: &dyn Fn(u32, bool) -> bool) {}
-
-    fn set_tables(&mut self, _root: u64) {}
-
-    fn msr(&self, _index: u32) -> Option<u64> {
-        None
+    fn set_dr7(&mut self, dr7: u64) {
+        self.fields.set(Slot::Dr7, dr7);
     }
 
-    fn set_msr(&mut self, _index: u32, _value: u64) -> bool {
-        false
+    fn set_pat(&mut self, pat: u64) {
+        self.fields.set(Slot::Pat, pat);
+    }
+
+    fn msr(&self, shared: &VmxShared, index: u32) -> Option<u64> {
+        let [(_, star), (_, lstar), (_, mask)] = self.syscall;
+        Some(match index {
+            msr::STAR => star,
+            msr::LSTAR => lstar,
+            msr::SYSCALL_MASK => mask,
+            msr::CSTAR => self.cstar,
+            msr::FS_BASE => self.fields.get(Slot::Base4),
+            msr::GS_BASE => self.fields.get(Slot::Base5),
+            msr::KERNEL_GS_BASE => shared.segments.kernel_gs_base(),
+            msr::SYSENTER_CS => self.fields.get(Slot::SysenterCs),
+            msr::SYSENTER_ESP => self.fields.get(Slot::SysenterEsp),
+            msr::SYSENTER_EIP => self.fields.get(Slot::SysenterEip),
+            msr::PAT => self.fields.get(Slot::Pat),
+            msr::DEBUGCTL => 0,
+            _ => return None,
+        })
+    }
+
+    fn set_msr(&mut self, shared: &VmxShared, index: u32, value: u64) -> bool {
+        /// Last-branch records and branch traps: guests do without.
+        const IGNORED: u64 = 3;
+        let [(_, star), (_, lstar), (_, mask)] = &mut self.syscall;
+        match index {
+            msr::STAR => *star = value,
+            msr::LSTAR => *lstar = value,
+            msr::SYSCALL_MASK => *mask = value,
+            msr::CSTAR => self.cstar = value,
+            msr::FS_BASE => self.fields.set(Slot::Base4, value),
+            msr::GS_BASE => self.fields.set(Slot::Base5, value),
+            msr::KERNEL_GS_BASE => shared.segments.set_kernel_gs_base(value),
+            msr::SYSENTER_CS => self.fields.set(Slot::SysenterCs, value & 0xffff_ffff),
+            msr::SYSENTER_ESP => self.fields.set(Slot::SysenterEsp, value),
+            msr::SYSENTER_EIP => self.fields.set(Slot::SysenterEip, value),
+            msr::PAT => self.set_pat(value),
+            msr::DEBUGCTL => return value & !IGNORED == 0,
+            _ => return false,
+        }
+        true
+    }
+
+    #[inline]
+    fn user_msrs(&self) -> &[(UserMsr, u64)] {
+        &self.syscall
+    }
+
+    fn pass_msrs(&mut self, may: &dyn Fn(u32, bool) -> bool) {
+        self.msr_bitmap.pass(may);
+    }
+
+    fn pdptrs(&self) -> Option<[u64; 4]> {
+        let fields = &self.fields;
+        Some([Slot::Pdpte0, Slot::Pdpte1, Slot::Pdpte2, Slot::Pdpte3].map(|slot| fields.get(slot)))
+    }
+
+    fn set_pdptrs(&mut self, pointers: [u64; 4]) {
+        let [a, b, c, d] = pointers;
+        self.fields.set(Slot::Pdpte0, a);
+        self.fields.set(Slot::Pdpte1, b);
+        self.fields.set(Slot::Pdpte2, c);
+        self.fields.set(Slot::Pdpte3, d);
+    }
+
+    fn set_features(&mut self, features: &GuestFeatures) {
+        let cr4 = self.cr4();
+        self.cr4_owned = CR4_OWNED & !Cr4::from_bits_retain(features.cr4_reserved);
+        self.fields.set(Slot::Cr4Mask, !self.cr4_owned.bits());
+        self.set_cr4(cr4);
     }
 
     fn shadow(&self) -> Shadow {
-        Shadow::None
+        let blocked = self.interruptibility();
+        if blocked.contains(Interruptibility::MOV_SS) {
+            Shadow::MovSs
+        } else if blocked.contains(Interruptibility::STI) {
+            Shadow::Sti
+        } else {
+            Shadow::None
+        }
     }
 
-    fn set_shadow(&mut self, _shadow: Shadow) {}
+    fn set_shadow(&mut self, shadow: Shadow) {
+        let kept = self.interruptibility() & !(Interruptibility::STI | Interruptibility::MOV_SS);
+        let new = match shadow {
+            Shadow::None => kept,
+            Shadow::Sti => kept | Interruptibility::STI,
+            Shadow::MovSs => kept | Interruptibility::MOV_SS,
+        };
+        self.fields.set(Slot::Interruptibility, new.bits());
+    }
 
-    fn inject(&mut self, _event: Injected) {}
+    fn inject(&mut self, event: Injected) {
+        let event = match event {
+            Injected::Interrupt(vector) => Event::new(Kind::Interrupt, vector),
+            Injected::Nmi => {
+                // The processor blocks them when it delivers this one.
+                self.set_blocked(Interruptibility::NMI, false);
+                Event::new(Kind::Nmi, Vector::Nmi as u8)
+            }
+            Injected::Exception { vector, .. } if is_software(vector) => {
+                self.fields.set(Slot::EntryInstructionLength, 1);
+                Event::new(Kind::SoftwareException, vector)
+            }
+            Injected::Exception { vector, code } => self.exception(vector, code),
+            Injected::Software { vector, is_exception, length } => {
+                self.fields.set(Slot::EntryInstructionLength, length.into());
+                let kind =
+                    if is_exception { Kind::SoftwareException } else { Kind::SoftwareInterrupt };
+                Event::new(kind, vector)
+            }
+        };
+        self.fields.set(Slot::EntryInfo, event.bits());
+    }
 
-    fn clear_injection(&mut self) {}
+    fn clear_injection(&mut self) {
+        self.fields.set(Slot::EntryInfo, 0);
+    }
 
     fn interrupted(&mut self) -> Option<Injected> {
-        None
+        let (kind, vector) = self.vectoring.get()?;
+        let length = || self.fields.get(Slot::InstructionLength) as u8;
+        Some(match kind {
+            Kind::Interrupt => Injected::Interrupt(vector),
+            Kind::Nmi => {
+                // It will be blocked when it is delivered.
+                self.set_blocked(Interruptibility::NMI, false);
+                Injected::Nmi
+            }
+            Kind::Exception => {
+                let has_code = self.vectoring.has_error_code();
+                let code = has_code.then(|| self.fields.get(Slot::VectoringErrorCode) as u32);
+                Injected::Exception { vector, code }
+            }
+            Kind::SoftwareInterrupt => {
+                Injected::Software { vector, is_exception: false, length: length() }
+            }
+            Kind::SoftwareException => {
+                Injected::Software { vector, is_exception: true, length: length() }
+            }
+            // INT1 is executed again.
+            Kind::PrivilegedException => return None,
+        })
     }
 
-    fn set_interrupt_window(&mut self, _wanted: bool) {}
+    fn set_interrupt_window(&mut self, wanted: bool) {
+        self.set_primary(Primary::INTERRUPT_WINDOW, wanted);
+    }
 
     fn nmi_blocked(&self) -> bool {
-        self.nmi_blocked
+        self.interruptibility().contains(Interruptibility::NMI)
     }
 
     fn set_nmi_blocked(&mut self, blocked: bool) {
-        self.nmi_blocked = blocked;
+        self.set_blocked(Interruptibility::NMI, blocked);
     }
 
-    fn want_nmi_window(&mut self) {}
+    fn want_nmi_window(&mut self) {
+        // A processor may take the window for open after STI, where an NMI can't be
+        // injected yet. Interrupts come on after the next instruction.
+        if self.shadow() == Shadow::Sti {
+            self.set_primary(Primary::INTERRUPT_WINDOW, true);
+        } else {
+            self.set_primary(Primary::NMI_WINDOW, true);
+        }
+    }
 
     fn cr8(&self) -> u8 {
         self.cr8
     }
 
-    fn set_cr8(&mut self, cr8: u8, _exit_below: Option<u8>) {
-        self.cr8 = cr8;
+    fn set_cr8(&mut self, cr8: u8, exit_below: Option<u8>) {
+        self.cr8 = cr8 & 0xf;
+        if self.global.config.has_primary(Primary::TPR_SHADOW) {
+            if let Some(tpr) = self.virtual_apic.bytes().get_mut(TPR) {
+                *tpr = self.cr8 << 4;
+            }
+            self.fields.set(Slot::TprThreshold, exit_below.unwrap_or(0).into());
+        }
     }
 
-    fn set_tsc_offset(&mut self, _offset: u64) {}
+    fn set_tsc_offset(&mut self, offset: u64) {
+        self.fields.set(Slot::TscOffset, offset);
+    }
 
-    fn flush_tlb(&mut self) {}
+    fn flush_tlb(&mut self) {
+        self.flush = true;
+    }
 
-    fn set_debug_intercepts(&mut self, _breakpoints: bool, _registers: bool) {}
+    fn flush_guest_tlb(&mut self) {
+        self.flush_guest = true;
+    }
 
-    fn set_stepping(&mut self, _on: bool) {}
+    fn set_tables(&mut self, root: u64) {
+        self.ept_pointer = pointer_to(self.global, root);
+        self.fields.set(Slot::EptPointer, self.ept_pointer);
+    }
 
+    fn set_debug_intercepts(&mut self, breakpoints: bool, registers: bool) {
+        self.fields.set_bits(Slot::ExceptionBitmap, 1 << Vector::Bp as u8, breakpoints);
+        self.set_primary(Primary::MOV_DR, registers);
+    }
+
+    fn set_stepping(&mut self, on: bool) {
+        if on || self.debugged {
+            self.fields.set_bits(Slot::Rflags, Rflags::TF.bits(), on);
+        }
+        self.debugged = on;
+    }
+
+    #[inline]
     fn next_rip(&self) -> Option<u64> {
-        None
+        // With a misconfiguration it isn't defined; processors have it all the same,
+        // hypervisors may not.
+        let exit = self.reason.map(Reason::exit);
+        if exit == Some(Exit::EptMisconfiguration) && self.global.nested {
+            return None;
+        }
+        let length = self.fields.get(Slot::InstructionLength);
+        (length != 0).then(|| self.rip().wrapping_add(length))
     }
 
     fn fetched(&self) -> &[u8] {
         &[]
     }
 
-    fn enter(&mut self, _gprs: &mut Gprs, _off: &IrqOff) {}
+    #[inline]
+    fn prepare(&mut self, cpu: Pinned<'_>) {
+        let loaded = self.fields.vmcs().load(cpu);
+        if self.written.prepare(&self.global.host, &loaded, cpu) {
+            // The CPU may have translations from when the vCPU was here last.
+            self.flush = true;
+        }
+    }
+
+    #[inline]
+    fn enter(&mut self, shared: &VmxShared, gprs: &mut Gprs, off: &IrqOff) {
+        self.flush(off);
+        self.fields.set(Slot::Rsp, gprs[RSP]);
+        if self.debugged {
+            // Stepping over what blocks for an instruction isn't the guest's own.
+            self.set_shadow(Shadow::None);
+        }
+        let loaded = self.fields.vmcs().load(off.pinned());
+        self.written.refresh(&loaded, shared.segments.before_entry(off), off);
+        self.fields.write_back(&loaded);
+        let (cr2, host_rsp) = (&mut self.cr2, &mut self.host_rsp);
+        self.reason = guest_mode::in_guest(off, || {
+            if host_state::cr2(off) != *cr2 {
+                host_state::set_cr2(off, *cr2);
+            }
+            let reason = loaded.enter(off, gprs, host_rsp);
+            *cr2 = host_state::cr2(off);
+            if reason == Some(Reason(0))
+                && Event::from_bits(loaded.read(Slot::ExitInfo.field())).is_nmi()
+            {
+                guest_exit::take_nmi(off);
+            }
+            reason
+        });
+        shared.segments.after_exit(off);
+        self.take_exit(gprs, off);
+    }
+
+    #[inline]
+    fn take_host_event(&mut self, off: &IrqOff) {
+        let Some(reason) = self.reason else { return };
+        match reason.exit() {
+            Exit::Interrupt => {
+                if let Some((Kind::Interrupt, vector)) = self.exit_event().get() {
+                    guest_exit::take_interrupt(off, vector);
+                }
+            }
+            Exit::ExceptionOrNmi => {
+                if self.exit_event().get() == Some((Kind::Exception, Vector::Mc as u8)) {
+                    guest_exit::take_machine_check(off);
+                }
+            }
+            Exit::MachineCheckOnEntry => guest_exit::take_machine_check(off),
+            _ => {}
+        }
+    }
+
+    #[inline]
+    fn left(shared: &VmxShared, cpu: Pinned<'_>) {
+        shared.segments.restore(cpu);
+    }
+}
+
+impl VmxControl {
+    /// An exception of the processor, as an entry delivers it.
+    fn exception(&mut self, vector: u8, code: Option<u32>) -> Event {
+        let event = Event::new(Kind::Exception, vector);
+        if vector == Vector::Db as u8
+            && self.rflags().contains(Rflags::TF)
+            && !interrupts_open(self)
+            && self.shadow() != Shadow::None
+        {
+            // The processor insists on the step that the last instruction held back.
+            self.fields.set_bits(Slot::PendingDebug, Dr6::BS.bits(), true);
+        }
+        // Real mode has no error codes.
+        match code.filter(|_| self.cr0().contains(Cr0::PE)) {
+            Some(code) => {
+                // A processor never has more, and doesn't accept more.
+                self.fields.set(Slot::EntryErrorCode, (code & 0xffff).into());
+                event.with_error_code()
+            }
+            None => event,
+        }
+    }
+
+    /// An IRET that had unblocked NMIs faulted: they are blocked until it is done.
+    pub(crate) fn block_nmis_again(&mut self) {
+        if self.vectoring.get().is_none() {
+            self.set_blocked(Interruptibility::NMI, true);
+        }
+    }
+}
+
+/// The EPT pointer of tables with this root.
+fn pointer_to(global: &Global, root: u64) -> u64 {
+    let paging = &global.caps.paging;
+    ept_pointer(root, paging.root.number(), paging.accessed_dirty)
+}
+
+/// Whether the exception is raised by an instruction for that: INT3 or INTO.
+fn is_software(vector: u8) -> bool {
+    vector == Vector::Bp as u8 || vector == Vector::Of as u8
 }

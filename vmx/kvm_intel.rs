@@ -3,19 +3,33 @@
 //!
 //! - [`params`]: the module's parameters.
 //! - [`setup`]: from the processor's capabilities to a decision to load.
+//! - `control`: a vCPU's control structure as common code sees it; `fields`, `segments`:
+//!   what is in it; `exit`: from an exit reason to its handler.
+//! - `global`: what all vCPUs share; `host_state`: what an exit loads; `msr_bitmap`: MSRs that
+//!   don't exit; `shared`, `vpid`: what
+//!   else a vCPU has.
 #![deny(unsafe_code)]
 
+use global::{Global, OnCrash};
 use kernel::prelude::*;
 use kvm_core::provider::Provider;
-use kvm_sys::module_cell::Filled;
+use kvm_sys::{module_cell::Filled, x86::host_state::CrashCallback};
 use kvm_x86::{
     host::{self, Host},
     vendor::X86,
 };
 
 mod control;
+mod exit;
+mod fields;
+mod global;
+mod host_state;
+mod msr_bitmap;
 mod params;
+mod segments;
 mod setup;
+mod shared;
+mod vpid;
 
 module! {
     type: KvmIntel,
@@ -31,14 +45,21 @@ module! {
 struct KvmIntel {
     #[pin]
     provider: Provider<X86<setup::Vmx>>,
+    // Before what it uses.
+    _on_crash: CrashCallback<OnCrash>,
     _host: Filled<Host>,
+    _global: Filled<Global>,
 }
 
 impl kernel::InPlaceModule for KvmIntel {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            _: { setup::check()? },
+            _global: {
+                let (caps, config) = setup::check()?;
+                global::install(caps, config, setup::is_nested())?
+            },
             _host: host::install::<setup::Vmx>()?,
+            _on_crash: CrashCallback::new(),
             _: { params::settle() },
             provider <- Provider::new(),
         })

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! From the processor's capabilities to a decision to load.
 
-use crate::{control::VmxControl, KvmIntel};
+use crate::{control::VmxControl, exit, global, KvmIntel};
 use kernel::prelude::*;
 use kvm_core::{mmu::Paging, vm::Vm};
 use kvm_paging::{caps::PagingCaps, entry::MemoryType, format::ept::Ept};
@@ -16,6 +16,7 @@ use vmx_arch::caps::{
     VmxCaps, CPUID_ECX_VMX, CPUID_FEATURES, FEATURE_CONTROL_LOCKED, FEATURE_CONTROL_VMXON,
     MSR_FEATURE_CONTROL,
 };
+use vmx_arch::config::Config;
 
 /// Intel VMX.
 pub(crate) struct Vmx;
@@ -24,7 +25,7 @@ impl Vendor for Vmx {
     type Module = KvmIntel;
     const EXTENSION: Extension = Extension::Vmx;
     const AMD: bool = false;
-    const CAN_RUN: bool = false;
+    const CAN_RUN: bool = true;
     type Control = VmxControl;
 
     fn is_present() -> bool {
@@ -33,17 +34,21 @@ impl Vendor for Vmx {
     }
 
     fn prepare_cpu() -> Result {
-        Ok(())
+        global::get()?.check_fields()
     }
 
-    fn release_cpu() {}
-
-    fn new_control(_vm: &Vm<X86<Self>>) -> Result<VmxControl> {
-        Ok(VmxControl::default())
+    fn release_cpu() {
+        if let Ok(global) = global::get() {
+            global.release_cpu();
+        }
     }
 
-    fn handle_exit(_cx: &mut Cx<'_, Self>) -> Result<Next> {
-        Err(EINVAL)
+    fn new_control(vm: &Vm<X86<Self>>) -> Result<VmxControl> {
+        VmxControl::new(vm)
+    }
+
+    fn handle_exit(cx: &mut Cx<'_, Self>) -> Result<Next> {
+        exit::handle(cx)
     }
 }
 
@@ -53,7 +58,7 @@ impl Paging for Vmx {
     const DEVICE_MEMORY: MemoryType = MemoryType::Uncached;
 
     fn config() -> Result<(Ept, PagingCaps)> {
-        let caps = VmxCaps::read(rdmsr).map_err(|_| EOPNOTSUPP)?.paging;
+        let caps = global::get()?.caps.paging;
         Ok((Ept::new(caps.accessed_dirty), caps))
     }
 
@@ -74,7 +79,7 @@ fn locked_out() -> bool {
 /// # Errors
 ///
 /// `EOPNOTSUPP`.
-pub(crate) fn check() -> Result {
+pub(crate) fn check() -> Result<(VmxCaps, Config)> {
     probe::<Vmx>().map_err(|refusal| {
         match refusal {
             Refusal::NotPresent => pr_err!("the processor has no VMX (VT-x)\n"),
@@ -87,10 +92,20 @@ pub(crate) fn check() -> Result {
         }
         EOPNOTSUPP
     })?;
-    let caps = VmxCaps::read(rdmsr).map_err(|unusable| {
+    let found = VmxCaps::read(rdmsr)
+        .and_then(|caps| Config::new(&caps, rdmsr).map(|config| (caps, config)));
+    let (caps, config) = found.map_err(|unusable| {
         pr_err!("{}\n", format_args!("{unusable}"));
         EOPNOTSUPP
     })?;
     pr_info!("extended page tables: {}\n", format_args!("{}", caps.paging));
-    Ok(())
+    Ok((caps, config))
+}
+
+/// Whether the host itself runs on a hypervisor.
+pub(crate) fn is_nested() -> bool {
+    /// In ECX of the leaf.
+    const HYPERVISOR: u32 = 1 << 31;
+    let [_, _, ecx, _] = cpuid(CPUID_FEATURES, 0);
+    ecx & HYPERVISOR != 0
 }

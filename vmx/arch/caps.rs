@@ -2,6 +2,7 @@
 //! The VMX capability MSRs: what a processor's VMX can do (SDM vol. 3, appendix
 //! A).
 
+use crate::control::{Allowed, Primary, Secondary};
 use bitflags::bitflags;
 use core::fmt;
 use kvm_paging::{caps::PagingCaps, level::Level};
@@ -24,34 +25,6 @@ pub const MSR_PROCBASED_CTLS: u32 = 0x482;
 pub const MSR_PROCBASED_CTLS2: u32 = 0x48b;
 /// IA32_VMX_EPT_VPID_CAP.
 pub const MSR_EPT_VPID_CAP: u32 = 0x48c;
-
-/// Bit of the primary controls that activates the secondary ones.
-const ACTIVATE_SECONDARY: u32 = 1 << 31;
-
-/// Secondary processor-based controls that may be 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Secondary(u32);
-
-bitflags! {
-    impl Secondary: u32 {
-        /// Virtualize APIC accesses.
-        const VIRTUALIZE_APIC = 1 << 0;
-        /// Extended page tables.
-        const EPT = 1 << 1;
-        /// Virtual processor identifiers.
-        const VPID = 1 << 5;
-        /// Guests without paging or protection.
-        const UNRESTRICTED_GUEST = 1 << 7;
-        /// PAUSE-loop exiting.
-        const PAUSE_LOOP = 1 << 10;
-        /// Page-modification logging.
-        const PML = 1 << 17;
-        /// XSAVES and XRSTORS in guests.
-        const XSAVES = 1 << 20;
-        /// TSC scaling.
-        const TSC_SCALING = 1 << 25;
-    }
-}
 
 /// Bits of [`MSR_EPT_VPID_CAP`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +50,8 @@ bitflags! {
         const INVEPT_SINGLE = 1 << 25;
         /// INVEPT of all contexts.
         const INVEPT_ALL = 1 << 26;
+        /// INVVPID of one context.
+        const INVVPID_SINGLE = 1 << 32 | 1 << 41;
     }
 }
 
@@ -87,19 +62,34 @@ pub enum Unusable {
     NoEpt,
     /// No unrestricted guest: real mode would have to be emulated.
     NoUnrestrictedGuest,
+    /// These pin-based controls are lacking.
+    Pin(u32),
+    /// These primary controls are lacking.
+    Primary(u32),
+    /// These exit controls are lacking.
+    Exit(u32),
+    /// These entry controls are lacking.
+    Entry(u32),
+    /// The control structure isn't kept in write-back memory of at most a page.
+    Region,
 }
 
 impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoEpt => {
+        match self {
+            Self::NoEpt => f.write_str(
                 "the processor has no extended page tables (EPT: write-back, 4 levels, INVEPT), \
-                 which are required"
-            }
+                 which are required",
+            ),
             Self::NoUnrestrictedGuest => {
-                "the processor has no unrestricted guest mode, which is required"
+                f.write_str("the processor has no unrestricted guest mode, which is required")
             }
-        })
+            Self::Pin(bits) => write!(f, "the processor lacks pin-based VMX controls {bits:#x}"),
+            Self::Primary(bits) => write!(f, "the processor lacks primary VMX controls {bits:#x}"),
+            Self::Exit(bits) => write!(f, "the processor lacks VM-exit controls {bits:#x}"),
+            Self::Entry(bits) => write!(f, "the processor lacks VM-entry controls {bits:#x}"),
+            Self::Region => f.write_str("the processor's VMCS isn't a page of write-back memory"),
+        }
     }
 }
 
@@ -136,11 +126,11 @@ impl VmxCaps {
     /// The allowed-1 half (SDM vol. 3, A.3.3) of the secondary controls, empty
     /// where the primary ones can't activate them.
     fn secondary(rdmsr: &impl Fn(u32) -> Option<u64>) -> Secondary {
-        let allowed_1 = |msr| rdmsr(msr).map_or(0, |value| (value >> 32) as u32);
-        if allowed_1(MSR_PROCBASED_CTLS) & ACTIVATE_SECONDARY == 0 {
+        let may_be_set = |msr| Allowed(rdmsr(msr).unwrap_or(0)).may_be_set();
+        if may_be_set(MSR_PROCBASED_CTLS) & Primary::SECONDARY.bits() == 0 {
             return Secondary::empty();
         }
-        Secondary::from_bits_truncate(allowed_1(MSR_PROCBASED_CTLS2))
+        Secondary::from_bits_truncate(may_be_set(MSR_PROCBASED_CTLS2))
     }
 
     fn paging(ept: EptCaps) -> PagingCaps {

@@ -5,6 +5,11 @@
 //! References are to the Intel 64 and IA-32 Architectures Software Developer's
 //! Manual, volume 3 (325384-087).
 //!
+//! - [`caps`]: what a processor's VMX can do; [`config`]: what is made of it.
+//! - [`field`]: fields of the control structure (VMCS); [`control`]: those that control.
+//! - [`event`]: what is delivered on entry; [`exit`]: why a guest stopped.
+//! - [`msr_bitmap`]: MSRs that exit.
+//!
 //! This crate is pure: it is compiled into kvm-intel.ko and, by cargo, into host
 //! tests.
 #![no_std]
@@ -13,3 +18,9 @@
 #![warn(missing_docs)]
 
 pub mod caps;
+pub mod config;
+pub mod control;
+pub mod event;
+pub mod exit;
+pub mod field;
+pub mod msr_bitmap;

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A vCPU's VMCS with copies of its fields: each is read at most once after an exit, and
+//! written before an entry if it has changed.
+//!
+//! So nobody needs to know whether the VMCS is current. Reading a field makes it current
+//! on this CPU, wherever the vCPU ran last.
+
+use core::cell::Cell;
+use kvm_sys::preempt::PreemptOff;
+use vmx_arch::field::Slot;
+use vmx_hw::{Loaded, Vmcs};
+
+/// The groups of [`Slot`]: what the guest changes, what software changes, what an exit
+/// tells.
+const GROUPS: usize = 3;
+
+/// The fields.
+pub(crate) struct Fields {
+    vmcs: Vmcs,
+    copies: [Cell<u64>; Slot::COUNT],
+    /// Which copies are what the field is, or is to be.
+    valid: [Cell<u64>; GROUPS],
+    /// Which fields are to be written.
+    dirty: [Cell<u64>; GROUPS],
+}
+
+/// First slot of each group.
+const FIRST: [usize; GROUPS] = [0, Slot::CONTROL, Slot::EXIT];
+
+/// Group of a slot, and its bit there.
+#[inline(always)]
+const fn place(slot: Slot) -> (usize, u64) {
+    let index = slot as usize;
+    let (group, first) = if index < Slot::CONTROL {
+        (0, 0)
+    } else if index < Slot::EXIT {
+        (1, Slot::CONTROL)
+    } else {
+        (2, Slot::EXIT)
+    };
+    (group, 1_u64.wrapping_shl(index.wrapping_sub(first) as u32))
+}
+
+impl Fields {
+    /// Those of a VMCS that was never used.
+    pub(crate) fn new(vmcs: Vmcs) -> Self {
+        Self {
+            vmcs,
+            copies: [const { Cell::new(0) }; Slot::COUNT],
+            valid: [const { Cell::new(0) }; GROUPS],
+            dirty: [const { Cell::new(0) }; GROUPS],
+        }
+    }
+
+    /// The VMCS.
+    #[inline]
+    pub(crate) fn vmcs(&self) -> &Vmcs {
+        &self.vmcs
+    }
+
+    /// What a field has, or will have at the next entry.
+    #[inline(always)]
+    pub(crate) fn get(&self, slot: Slot) -> u64 {
+        let (group, bit) = place(slot);
+        if self.valid.get(group).is_some_and(|valid| valid.get() & bit == 0) {
+            self.fetch(slot);
+        }
+        self.copies.get(slot as usize).map_or(0, Cell::get)
+    }
+
+    #[inline(never)]
+    fn fetch(&self, slot: Slot) {
+        let here = PreemptOff::new();
+        let loaded = self.vmcs.load(here.pinned());
+        self.note(slot, loaded.read(slot.field()));
+    }
+
+    /// What a field has, which was read just now.
+    #[inline(always)]
+    pub(crate) fn note(&self, slot: Slot, value: u64) {
+        let (group, bit) = place(slot);
+        if let (Some(copy), Some(valid)) = (self.copies.get(slot as usize), self.valid.get(group)) {
+            copy.set(value);
+            valid.set(valid.get() | bit);
+        }
+    }
+
+    /// It isn't known any more what a field has.
+    pub(crate) fn forget(&self, slot: Slot) {
+        let (group, bit) = place(slot);
+        if let Some(valid) = self.valid.get(group) {
+            valid.set(valid.get() & !bit);
+        }
+    }
+
+    /// Sets a field that isn't read-only.
+    #[inline(always)]
+    pub(crate) fn set(&mut self, slot: Slot, value: u64) {
+        let (group, bit) = place(slot);
+        let is_same = self.valid.get(group).is_some_and(|valid| valid.get() & bit != 0)
+            && self.copies.get(slot as usize).is_some_and(|copy| copy.get() == value);
+        if !is_same {
+            self.note(slot, value);
+            if let Some(dirty) = self.dirty.get(group) {
+                dirty.set(dirty.get() | bit);
+            }
+        }
+    }
+
+    /// Sets or clears bits of a field.
+    #[inline]
+    pub(crate) fn set_bits(&mut self, slot: Slot, bits: u64, on: bool) {
+        let old = self.get(slot);
+        self.set(slot, if on { old | bits } else { old & !bits });
+    }
+
+    /// Before an entry: writes what has changed.
+    #[inline]
+    pub(crate) fn write_back(&self, loaded: &Loaded<'_>) {
+        for (dirty, first) in self.dirty.iter().zip(FIRST) {
+            let mut bits = dirty.replace(0);
+            while bits != 0 {
+                let index = first.wrapping_add(bits.trailing_zeros() as usize);
+                bits &= bits.wrapping_sub(1);
+                if let (Some(field), Some(copy)) = (Slot::field_at(index), self.copies.get(index)) {
+                    loaded.write(field, copy.get());
+                }
+            }
+        }
+    }
+
+    /// After an exit: what the guest may have changed isn't known.
+    #[inline]
+    pub(crate) fn exited(&self) {
+        let [guest, _, exit] = &self.valid;
+        guest.set(0);
+        exit.set(0);
+    }
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The VMX instructions, and the memory that they work on.
+//!
+//! - [`Vmcs`]: a vCPU's control structure. [`Loaded`]: the same while it is current on
+//!   this CPU, which is what its fields can be reached through.
+//! - [`VmcsCpu`]: the control structures that are active on a CPU.
+//! - [`Loaded::enter`]: into the guest and out again (`enter.S`).
+//! - [`flush_ept`], [`flush_vpid`]: translations that the CPU keeps.
+#![warn(missing_docs)]
+
+mod active;
+mod insn;
+
+pub use active::{Loaded, Vmcs, VmcsCpu, HOST_RSP_UNKNOWN};
+
+use kvm_sys::preempt::Pinned;
+
+/// Forgets all translations that this CPU keeps for an EPT pointer.
+#[inline]
+pub fn flush_ept(_cpu: Pinned<'_>, pointer: u64) {
+    insn::invept(pointer);
+}
+
+/// Forgets all translations of linear addresses that this CPU keeps for a
+/// virtual-processor identifier other than 0.
+#[inline]
+pub fn flush_vpid(_cpu: Pinned<'_>, vpid: u16) {
+    insn::invvpid(vpid.into());
+}
+
+/// The address of the code that an exit goes to.
+pub fn exit_address() -> u64 {
+    (&raw const kvm_vmx_exited) as u64
+}
+
+extern "C" {
+    static kvm_vmx_exited: u8;
+    fn kvm_vmx_enter(registers: *mut u64, host_rsp: *mut u64, launched: bool) -> bool;
+}
