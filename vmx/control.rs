@@ -136,10 +136,9 @@ impl VmxControl {
         let without = if vpid == 0 { Secondary::VPID.bits() } else { 0 };
         let mut secondary = config.secondary & !without;
         let mut primary = config.primary;
-        for (what, exits) in [
-            (no_exit::HLT, Primary::HLT),
-            (no_exit::MWAIT, Primary::MWAIT.union(Primary::MONITOR)),
-        ] {
+        for (what, exits) in
+            [(no_exit::HLT, Primary::HLT), (no_exit::MWAIT, Primary::MWAIT.union(Primary::MONITOR))]
+        {
             if settings.lets_through(what) {
                 primary &= !exits.bits();
             }

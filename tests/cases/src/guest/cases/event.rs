@@ -13,6 +13,7 @@ use super::irqchip::{Routes, to_message};
 use super::lapic::with_irqchip;
 use super::*;
 use crate::events::Stats;
+use crate::processor::Processor;
 
 pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-event-irqfd", irqfd),
@@ -202,20 +203,28 @@ fn ioeventfd_memory() -> Result<()> {
         "mov ebx, 0xd0000000", "mov rax, 0x1234567812345678",
         "mov [rbx], al", "mov [rbx], ax", "mov [rbx], eax", "mov [rbx], rax",
         "mov [rbx + 0x1000], eax", "mov [rbx + 0x1000], ax", "inc eax", "mov [rbx + 0x1000], eax",
-        "mov [rbx + 0x1008], rax", "mov ecx, [rbx]",
-        "hlt"
+        "mov [rbx + 0x1008], rax", "cmp dword ptr [{data}], 0", "jne 2f", "mov ecx, [rbx]", "2:",
+        "hlt"; data = DATA
     );
     let mut vcpu = vm.long(code)?;
+    // Intel's processors don't say which access it was, and nobody looks: what signals writes of any
+    // length takes a read for one.
+    let reads = Processor::current()? != Processor::Intel;
+    vm.ram().write(DATA, u32::from(!reads))?;
     for round in 0..2 {
         let write = |data: &[u8]| Exit::MmioWrite { gpa: hole + 0x1000, data: data.to_vec() };
         vcpu.expect(&write(&[0x78, 0x56]))?;
         check_eq!((count(&any)?, count(&exact)?), (4, 1), "round {round}");
         vcpu.expect(&write(&[0x79, 0x56, 0x34, 0x12]))?;
-        vcpu.expect(&Exit::MmioRead { gpa: hole, len: 4 })?;
-        check_eq!((count(&any)?, count(&exact)?, count(&big)?), (0, 0, 1), "round {round}");
-        vcpu.answer(&[1, 2, 3, 4])?;
+        if reads {
+            vcpu.expect(&Exit::MmioRead { gpa: hole, len: 4 })?;
+            vcpu.answer(&[1, 2, 3, 4])?;
+        }
         vcpu.expect(&Exit::Hlt)?;
-        check_eq!(vcpu.regs()?.rcx, 0x0403_0201);
+        check_eq!((count(&any)?, count(&exact)?, count(&big)?), (0, 0, 1), "round {round}");
+        if reads {
+            check_eq!(vcpu.regs()?.rcx, 0x0403_0201);
+        }
         vcpu.change_regs(|regs| regs.rip = CODE)?;
     }
     // Unbound, the writes come out.

@@ -182,7 +182,7 @@ fn clock_monotonic() -> Result<()> {
         "mov rdx, rax", "mov rax, r10",
         "6:", "lock cmpxchg [{data} + 0x200], rdx", "je 8f", "cmp rax, rdx", "jb 6b",
         "8:", "dec esi", "jnz 2b",
-        "xor eax, eax", "out 0xe8, eax", "9:", "jmp 9b",
+        "xor eax, eax", "out 0xe8, eax", "9:", "sti", "jmp 9b",
         "7:", "mov r11, rax", "mov eax, 1", "out 0xe8, eax", "jmp 9b";
         rounds = ROUNDS, data = DATA
     );
