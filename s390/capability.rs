@@ -2,6 +2,7 @@
 //! Capabilities of IBM Z VMs.
 
 use crate::{
+    ioctl::mem_op,
     sie::Sie,
     vm::{Choice, VmState},
 };
@@ -27,7 +28,9 @@ pub(crate) fn check(capability: u32) -> u32 {
         | KVM_CAP_S390_USER_STSI
         | KVM_CAP_S390_USER_INSTR0
         | KVM_CAP_S390_USER_OPEREXEC
-        | KVM_CAP_S390_VCPU_RESETS => 1,
+        | KVM_CAP_S390_VCPU_RESETS
+        | KVM_CAP_VM_ATTRIBUTES => 1,
+        KVM_CAP_S390_MEM_OP => mem_op::MOST,
         _ => 0,
     }
 }

@@ -4,6 +4,7 @@
 use crate::{
     inject,
     state::{Cx, Next},
+    sync,
 };
 use kernel::{error::Result, prelude::*};
 use kvm_core::memory::Kind;
@@ -105,7 +106,7 @@ fn space(cx: &Cx<'_>, access_register: u8) -> Result<Option<Asce>> {
         Space::Primary => cr1,
         Space::Secondary => cr7,
         Space::Home => cr13,
-        Space::AccessRegister => match access_register_value(access_register) {
+        Space::AccessRegister => match access_register_value(cx, access_register)? {
             0 => cr1,
             1 => cr7,
             _ => return Err(EOPNOTSUPP),
@@ -114,12 +115,16 @@ fn space(cx: &Cx<'_>, access_register: u8) -> Result<Option<Asce>> {
     Ok(Some(Asce(asce)))
 }
 
-/// An access register of the guest that runs. Register 0 counts as 0.
-fn access_register_value(number: u8) -> u32 {
-    match number {
-        0 => 0,
-        _ => kvm_sys::s390::registers::access(number),
+/// An access register of the guest. Register 0 counts as 0.
+fn access_register_value(cx: &Cx<'_>, number: u8) -> Result<u32> {
+    if number == 0 {
+        return Ok(0);
     }
+    if cx.vcpu.shared().is_running() {
+        return Ok(kvm_sys::s390::registers::access(number));
+    }
+    let registers = sync::registers(sync::page(cx)?);
+    Ok(registers.acrs.get(usize::from(number)).copied().unwrap_or(0))
 }
 
 /// The absolute address that a logical one leads to.
@@ -234,6 +239,21 @@ fn pages(
         }
     }
     Ok(())
+}
+
+/// Whether all of a range can be accessed.
+///
+/// # Errors
+///
+/// [`Missed`].
+pub(crate) fn check(
+    cx: &Cx<'_>,
+    address: u64,
+    access_register: u8,
+    length: usize,
+    purpose: Purpose,
+) -> Result<(), Missed> {
+    pages(cx, address, access_register, length, purpose, |_, _| Ok(()))
 }
 
 /// Reads bytes at a logical address of the guest that runs.

@@ -63,6 +63,8 @@ impl Choices {
 pub(crate) struct Model {
     /// What STORE CPU ID says.
     pub(crate) cpuid: u64,
+    /// Instruction blocking control.
+    pub(crate) blocking: u16,
     /// Facilities.
     pub(crate) facilities: Facilities,
 }
@@ -75,6 +77,8 @@ impl Model {
         let machine = Facilities(s390::facilities());
         Self {
             cpuid: s390::cpu_id() | VIRTUAL,
+            // Nothing is blocked.
+            blocking: 0,
             facilities: Facilities::for_guests(&machine, s390::managed_facilities()),
         }
     }

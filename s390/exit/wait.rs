@@ -27,10 +27,14 @@ pub(super) fn handle(cx: &mut Cx<'_>) -> Result<Next> {
         shared.wake();
         return Ok(Next::Resume);
     }
+    let start = clock::now();
     let woken = vcpu
         .stats()
         .count_sleep(|| vcpu.kick.block(|| shared.has_news() || !vcpu.requests.is_empty()));
     shared.wake();
+    // The CPU timer runs in the wait state.
+    let slept = clock::now().wrapping_sub(start);
+    cx.state.block.cpu_timer = cx.state.block.cpu_timer.wrapping_sub(slept);
     let _ = shared.alarm().cancel();
     if woken == Woken::Signal {
         return run::interrupted(cx);

@@ -16,3 +16,8 @@ pub(crate) fn set(vm: &Vm<Sie>, value: u64) {
     vm.arch().epoch.store(epoch, Relaxed);
     vm.vcpus().request_all(SET_EPOCH);
 }
+
+/// Reads it.
+pub(crate) fn get(vm: &Vm<Sie>) -> u64 {
+    s390::clock::now().wrapping_add(vm.arch().epoch.load(Relaxed))
+}

@@ -1,15 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The ioctls of a VM: which function answers which request.
 
-use super::irq;
+use super::{attr, irq, mem_op};
 use crate::sie::Sie;
 use kernel::prelude::*;
 use kvm_core::vm::Vm;
-use kvm_uapi::ioctl::s390::KVM_S390_INTERRUPT;
+use kvm_uapi::ioctl::{
+    s390::{KVM_S390_INTERRUPT, KVM_S390_MEM_OP},
+    KVM_GET_DEVICE_ATTR, KVM_HAS_DEVICE_ATTR, KVM_SET_DEVICE_ATTR,
+};
 
 pub(crate) fn ioctl(vm: &Vm<Sie>, request: u32, arg: usize) -> Result<u32> {
     match request {
         KVM_S390_INTERRUPT => irq::inject_floating(vm, arg),
+        KVM_S390_MEM_OP => mem_op::vm(vm, arg),
+        KVM_HAS_DEVICE_ATTR => attr::has(arg),
+        KVM_GET_DEVICE_ATTR => attr::get(vm, arg),
+        KVM_SET_DEVICE_ATTR => attr::set(vm, arg),
         _ => Err(ENOTTY),
     }
 }

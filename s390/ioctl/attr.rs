@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Attributes of a VM: its clock, and the processor that the guest sees.
+
+use crate::{ioctl::clock, sie::Sie, vm::Model};
+use kernel::{
+    alloc::{allocator::KVmalloc, Vec},
+    prelude::*,
+};
+use kvm_core::vm::Vm;
+use kvm_sys::{s390, user};
+use kvm_uapi::vcpu::DeviceAttr;
+use s390_arch::facility::{Facilities, WORDS};
+
+const TOD: u32 = 1;
+const TOD_LOW: u64 = 0;
+const TOD_HIGH: u64 = 1;
+
+const CPU_MODEL: u32 = 3;
+const PROCESSOR: u64 = 0;
+const MACHINE: u64 = 1;
+
+/// Words of a facility list in the ABI.
+const LIST: usize = 256;
+/// Words of `kvm_s390_vm_cpu_processor`: CPU id, instruction blocking control, list.
+const PROCESSOR_WORDS: usize = 2 + LIST;
+/// Words of `kvm_s390_vm_cpu_machine`: as above, with two lists.
+const MACHINE_WORDS: usize = 2 + 2 * LIST;
+
+/// `KVM_HAS_DEVICE_ATTR`.
+pub(super) fn has(arg: usize) -> Result<u32> {
+    let attr: DeviceAttr = user::read(arg)?;
+    match (attr.group, attr.attr) {
+        (TOD, TOD_LOW | TOD_HIGH) | (CPU_MODEL, PROCESSOR | MACHINE) => Ok(0),
+        _ => Err(ENXIO),
+    }
+}
+
+/// `KVM_GET_DEVICE_ATTR`.
+pub(super) fn get(vm: &Vm<Sie>, arg: usize) -> Result<u32> {
+    let attr: DeviceAttr = user::read(arg)?;
+    let at = attr.addr as usize;
+    match (attr.group, attr.attr) {
+        (TOD, _) if attr.flags != 0 => return Err(EINVAL),
+        (TOD, TOD_LOW) => user::write(at, &clock::get(vm))?,
+        // The clock has no more than 64 bits.
+        (TOD, TOD_HIGH) => user::write(at, &0_u8)?,
+        (CPU_MODEL, PROCESSOR) => {
+            let model = *vm.arch().model.lock();
+            let mut words = list(&[model.cpuid, u64::from(model.blocking) << 48])?;
+            append(&mut words, &model.facilities)?;
+            user::write_words(at, &words)?;
+        }
+        (CPU_MODEL, MACHINE) => {
+            let machine = Facilities(s390::facilities());
+            let mut words = list(&[s390::cpu_id(), 0])?;
+            append(&mut words, &Model::of_host().facilities)?;
+            append(&mut words, &machine)?;
+            user::write_words(at, &words)?;
+        }
+        _ => return Err(ENXIO),
+    }
+    Ok(0)
+}
+
+/// `KVM_SET_DEVICE_ATTR`.
+pub(super) fn set(vm: &Vm<Sie>, arg: usize) -> Result<u32> {
+    let attr: DeviceAttr = user::read(arg)?;
+    let at = attr.addr as usize;
+    match (attr.group, attr.attr) {
+        (TOD, _) if attr.flags != 0 => Err(EINVAL),
+        (TOD, TOD_LOW) => {
+            clock::set(vm, user::read(at)?);
+            Ok(0)
+        }
+        (TOD, TOD_HIGH) => match user::read::<u8>(at)? {
+            0 => Ok(0),
+            _ => Err(EINVAL),
+        },
+        (CPU_MODEL, PROCESSOR) => set_processor(vm, at),
+        _ => Err(ENXIO),
+    }
+}
+
+/// The processor can be chosen before there is one.
+fn set_processor(vm: &Vm<Sie>, at: usize) -> Result<u32> {
+    let words = user::read_words(at, PROCESSOR_WORDS)?;
+    vm.with_creation_locked(|| {
+        if vm.vcpus().count() != 0 {
+            return Err(EBUSY);
+        }
+        let mut model = vm.arch().model.lock();
+        if let [cpuid, _, list @ ..] = words.as_slice() {
+            model.cpuid = *cpuid;
+            for (word, wanted) in model.facilities.0.iter_mut().zip(list) {
+                *word = *wanted;
+            }
+        }
+        Ok(0)
+    })
+}
+
+type Words = Vec<u64, KVmalloc>;
+
+/// The beginning of a structure.
+fn list(words: &[u64]) -> Result<Words> {
+    let mut all = Words::with_capacity(MACHINE_WORDS, GFP_KERNEL_ACCOUNT)?;
+    all.extend_from_slice(words, GFP_KERNEL_ACCOUNT)?;
+    Ok(all)
+}
+
+/// A facility list behind it.
+fn append(words: &mut Words, facilities: &Facilities) -> Result {
+    words.extend_from_slice(&facilities.0, GFP_KERNEL_ACCOUNT)?;
+    for _ in WORDS..LIST {
+        words.push(0, GFP_KERNEL_ACCOUNT)?;
+    }
+    Ok(())
+}
