@@ -175,7 +175,7 @@ impl Vcpu {
         Ok(state.mp_state)
     }
 
-    /// Sets it.
+    /// Sets it. From then on userspace alone starts and stops vCPUs.
     pub(super) fn set_state(&self, mp_state: u32) -> Result<i32, Errno> {
         self.give(ioctl::KVM_SET_MP_STATE, &MpState { mp_state })
     }

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The cases, one file for each subject. A subject's cases share a boot.
 
+mod event;
 mod linux;
+mod memory;
 mod run;
+mod state;
 
 use anyhow::{Result, ensure};
 
@@ -12,7 +15,8 @@ use super::vm::{self, CODE, DATA, MASK, Vm};
 use crate::case::Case;
 
 /// The cases of each subject, in the order in which they are best looked at.
-pub(super) const ALL: &[&[Case]] = &[run::CASES, linux::CASES];
+pub(super) const ALL: &[&[Case]] =
+    &[run::CASES, memory::CASES, event::CASES, state::CASES, linux::CASES];
 
 /// A case on the IBM Z machine.
 const fn case(name: &'static str, body: fn() -> Result<()>) -> Case {

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Guest memory as the host has it.
+
+use kvm_uapi::ioctl::KVM_GET_DIRTY_LOG;
+use kvm_uapi::memory::DirtyLog;
+use nix::errno::Errno;
+use nix::sys::mman::{MmapAdvise, ProtFlags};
+
+use super::super::request::give;
+use super::*;
+use crate::ram::Ram;
+
+pub(super) const CASES: &[Case] = &[
+    case("micro-memory-dropped", dropped),
+    case("micro-memory-protected", protected),
+    case("micro-memory-absent", absent),
+    case("micro-memory-slot-removed", slot_removed),
+    case("micro-memory-dirty-log", dirty_log),
+    case("micro-memory-prefix", prefix),
+    case("micro-memory-prefix-dropped", prefix_dropped),
+    case("micro-memory-move-page", move_page),
+    case("micro-memory-large", large),
+];
+
+/// Where cases have a second slot.
+const SLOT: u64 = 0x1000_0000;
+
+/// The host takes a page away while it is mapped; the guest finds a new one.
+fn dropped() -> Result<()> {
+    let vm = Vm::new()?;
+    let ram = Ram::new(0x10_0000)?;
+    vm.add_slot(1, SLOT, &ram)?;
+    let code = Code::new().load(2, SLOT as i32).load(1, 7).stg(1, 2, 0).lg(3, 2, 0).report(3);
+    let vcpu = vm.start(&code.lg(3, 2, 0).report(3))?;
+    check_eq!(vcpu.report()?, 7);
+    ram.advise(MmapAdvise::MADV_DONTNEED)?;
+    check_eq!(vcpu.report()?, 0);
+    Ok(())
+}
+
+/// The host makes memory read-only and back: reads go on, a write fails in between.
+fn protected() -> Result<()> {
+    let vm = Vm::new()?;
+    let ram = Ram::new(0x10_0000)?;
+    vm.add_slot(1, SLOT, &ram)?;
+    let code = Code::new().load(2, SLOT as i32).load(1, 7).stg(1, 2, 0).report(1);
+    let vcpu = vm.start(&code.lg(3, 2, 0).report(3).stg(2, 2, 0).report(2))?;
+    check_eq!(vcpu.report()?, 7);
+    ram.protect(ProtFlags::PROT_READ)?;
+    check_eq!(vcpu.report()?, 7);
+    check_eq!(vcpu.try_run(), Err(Errno::EFAULT), "a write to read-only memory");
+    ram.protect(ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
+    check_eq!(vcpu.report()?, SLOT);
+    Ok(())
+}
+
+/// A slot whose memory the host doesn't have.
+fn absent() -> Result<()> {
+    let vm = Vm::new()?;
+    let ram = Ram::new(0x10_0000)?;
+    vm.add_slot(1, SLOT, &ram)?;
+    ram.unmap()?;
+    let vcpu = vm.start(&Code::new().load(2, SLOT as i32).lg(3, 2, 0).report(3))?;
+    check_eq!(vcpu.try_run(), Err(Errno::EFAULT));
+    ram.map_again()?;
+    check_eq!(vcpu.report()?, 0);
+    Ok(())
+}
+
+/// Memory that goes with its slot is an addressing exception from then on.
+fn slot_removed() -> Result<()> {
+    let vm = Vm::new()?;
+    let ram = Ram::new(0x10_0000)?;
+    vm.add_slot(1, SLOT, &ram)?;
+    let code = Code::new().load(2, SLOT as i32).stg(2, 2, 0).report(2).lg(3, 2, 0).report(3);
+    let vcpu = vm.start(&code)?;
+    check_eq!(vcpu.report()?, SLOT);
+    vm.set_slot(1, 0, SLOT, &ram, 0)?;
+    vcpu.expect_wait(vm::PROGRAM_TRAP)?;
+    check_eq!(vm.read_u32(0x8c)? & 0xffff, 5, "addressing");
+    Ok(())
+}
+
+/// The log has each page that was written to, once.
+fn dirty_log() -> Result<()> {
+    const LOG_DIRTY_PAGES: u32 = 1;
+    let vm = Vm::new()?;
+    let ram = Ram::new(0x10_0000)?;
+    vm.set_slot(1, LOG_DIRTY_PAGES, SLOT, &ram, ram.size())?;
+    let mut code = Code::new().load(2, SLOT as i32);
+    for page in [1_i32, 3, 3, 7] {
+        code = code.load(4, SLOT as i32 + page * 0x1000).stg(4, 4, 0).report(4);
+    }
+    let vcpu = vm.start(&code)?;
+    let log = |expected: u64| -> Result<()> {
+        let mut bitmap = [0_u64; 4];
+        let request =
+            DirtyLog { slot: 1, padding1: 0, __bindgen_anon_1: bitmap.as_mut_ptr() as u64 };
+        give(vm.file(), KVM_GET_DIRTY_LOG, &request)?;
+        // The first page is the lowest bit of the first byte.
+        check_eq!(bitmap.map(u64::from_le), [expected, 0, 0, 0], "dirty log");
+        Ok(())
+    };
+    vcpu.report()?;
+    vcpu.report()?;
+    log(1 << 1 | 1 << 3)?;
+    log(0)?;
+    vcpu.report()?;
+    log(1 << 3)?;
+    vcpu.report()?;
+    log(1 << 7)
+}
+
+/// The guest moves its prefix area.
+fn prefix() -> Result<()> {
+    let vm = Vm::new()?;
+    vm.ram().write(DATA, 0x0030_0000_u32.to_be())?;
+    vm.write_psw(0x30_01d0, MASK | vm::WAIT, 0x4444)?;
+    // SPX; STPX; an operation exception, which the new area gets.
+    let code = Code::new().load(2, DATA as i32).s(0xb210, 2, 0).s(0xb211, 2, 8);
+    let vcpu = vm.start(&code.rxy(0xe316, 1 << 4, 2, 8).report(1).raw(&[0, 0]))?;
+    check_eq!(vcpu.report()?, 0x30_0000);
+    vcpu.expect_wait(0x4444)?;
+    check_eq!(vm.read_u32(0x30_008c)? & 0xffff, 1, "operation");
+    Ok(())
+}
+
+/// The host takes the prefix area's pages while the guest is not in it.
+fn prefix_dropped() -> Result<()> {
+    let vm = Vm::new()?;
+    let mut code = Code::new();
+    for value in 0..20 {
+        code = code.load(1, value).report(1);
+    }
+    let vcpu = vm.start(&code)?;
+    for value in 0..20 {
+        check_eq!(vcpu.report()?, value);
+        // What the cases put there is gone, but it isn't needed.
+        let first = vm.ram().read_bytes(CODE, 0x1000)?;
+        vm.ram().advise(MmapAdvise::MADV_DONTNEED)?;
+        vm.ram().write_bytes(CODE, &first)?;
+    }
+    Ok(())
+}
+
+/// MOVE PAGE between pages that the host hasn't mapped.
+fn move_page() -> Result<()> {
+    let vm = Vm::new()?;
+    vm.write(0x20_0008, 0x1122_3344)?;
+    let code = Code::new().load(0, 0).load(2, 0x30_0000).load(3, 0x20_0000).rre(0xb254, 2, 3);
+    let vcpu = vm.start(&code.condition(1).report(1).lg(4, 2, 8).report(4))?;
+    check_eq!(vcpu.report()?, 0, "condition code");
+    check_eq!(vcpu.report()?, 0x1122_3344);
+    Ok(())
+}
+
+/// Many pages, over the borders of tables.
+fn large() -> Result<()> {
+    let vm = Vm::new()?;
+    let ram = Ram::new(8 << 20)?;
+    // Across 2 GiB: two segment tables.
+    let start = (2_u64 << 30) - (4 << 20);
+    vm.add_slot(1, start, &ram)?;
+    // Each page gets its own address.
+    let mut code = Code::new().load64(2, start).load(3, 2048);
+    // STG; AGFI of a page; BRCTG back over both.
+    code = code.stg(2, 2, 0).raw(&[0xc2, 0x28, 0, 0, 0x10, 0]);
+    code = code.raw(&[0xa7, 0x37]).raw(&(-6_i16).to_be_bytes()).report(3);
+    let vcpu = vm.start(&code)?;
+    check_eq!(vcpu.report()?, 0);
+    for page in (0..2048).step_by(17) {
+        let found = u64::from_be(ram.read(page * 0x1000)?);
+        check_eq!(found, start + page * 0x1000, "page {page}");
+    }
+    Ok(())
+}
