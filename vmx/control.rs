@@ -20,7 +20,7 @@ use kvm_sys::{
     hw_pages::HwPages,
     irq::IrqOff,
     preempt::Pinned,
-    x86::{guest_exit, host_state, user_return::UserMsr},
+    x86::{debugreg, guest_exit, host_state, user_return::UserMsr},
 };
 use kvm_x86::{
     control::{Control, Gprs},
@@ -89,6 +89,8 @@ pub(crate) struct VmxControl {
     cr4_owned: Cr4,
     cr8: u8,
     dr6: u64,
+    /// The guest accesses the debug registers without an exit.
+    owns_debug: bool,
     /// STAR, LSTAR and SYSCALL_MASK; an entry loads none of them.
     syscall: [(UserMsr, u64); 3],
     cstar: u64,
@@ -118,6 +120,7 @@ impl VmxControl {
             cr4_owned: Cr4::empty(),
             cr8: 0,
             dr6: 0,
+            owns_debug: false,
             syscall: [(UserMsr::Star, 0), (UserMsr::Lstar, 0), (UserMsr::SyscallMask, 0)],
             cstar: 0,
             debugged: false,
@@ -386,8 +389,8 @@ impl Control for VmxControl {
         self.fields.set_bits(Slot::EntryControls, Entry::LONG_MODE.bits().into(), is_long);
     }
 
-    // All accesses to debug registers exit, and #DB tells its causes by itself: the
-    // guest never meets what is in DR6.
+    // As long as accesses to debug registers exit the guest never meets what is in DR6,
+    // and #DB tells its causes by itself.
     fn dr6(&self) -> u64 {
         self.dr6
     }
@@ -580,11 +583,16 @@ impl Control for VmxControl {
 
     fn set_cr8(&mut self, cr8: u8, exit_below: Option<u8>) {
         self.cr8 = cr8 & 0xf;
+        // Writes are to exit that raise it: that is a control of its own, for the threshold
+        // can't be higher.
+        let all = exit_below.is_some_and(|below| below > self.cr8);
         if self.global.config.has_primary(Primary::TPR_SHADOW) {
             if let Some(tpr) = self.virtual_apic.bytes().get_mut(TPR) {
                 *tpr = self.cr8 << 4;
             }
-            self.fields.set(Slot::TprThreshold, exit_below.unwrap_or(0).into());
+            let threshold = exit_below.filter(|_| !all).unwrap_or(0);
+            self.fields.set(Slot::TprThreshold, threshold.into());
+            self.set_primary(Primary::CR8_LOAD, all);
         }
     }
 
@@ -608,6 +616,7 @@ impl Control for VmxControl {
     fn set_debug_intercepts(&mut self, breakpoints: bool, registers: bool) {
         self.fields.set_bits(Slot::ExceptionBitmap, 1 << Vector::Bp as u8, breakpoints);
         self.set_primary(Primary::MOV_DR, registers);
+        self.owns_debug = !registers;
     }
 
     fn set_stepping(&mut self, on: bool) {
@@ -650,6 +659,9 @@ impl Control for VmxControl {
             // Stepping over what blocks for an instruction isn't the guest's own.
             self.set_shadow(Shadow::None);
         }
+        if self.owns_debug {
+            debugreg::load_dr6(off, self.dr6);
+        }
         let loaded = self.fields.vmcs().load(off.pinned());
         self.written.refresh(&loaded, shared.segments.before_entry(off), off);
         self.fields.write_back(&loaded);
@@ -667,6 +679,9 @@ impl Control for VmxControl {
             }
             reason
         });
+        if self.owns_debug {
+            self.dr6 = debugreg::take_dr6(off);
+        }
         shared.segments.after_exit(off);
         self.take_exit(gprs, off);
     }
