@@ -63,6 +63,8 @@ pub struct Vm<A: Arch> {
     io: Io<A>,
     #[pin]
     irq: Irq<A>,
+    /// One more than the highest id of a vCPU, if userspace chose it; otherwise 0.
+    max_vcpu_id: Atomic<u32>,
     /// Longest busy wait of a halted vCPU, in ns, if userspace chose it.
     halt_poll: Atomic<u64>,
     stats: Arc<VmStats<A>>,
@@ -92,6 +94,7 @@ impl<A: Arch> Vm<A> {
             try_pin_init!(Self {
                 memory <- memory,
                 second: SetOnce::new(),
+                max_vcpu_id: Atomic::new(0),
                 halt_poll: Atomic::new(NOT_CHOSEN),
                 owner,
                 create <- new_mutex!((), "kvm_vm_create"),
@@ -185,6 +188,34 @@ impl<A: Arch> Vm<A> {
         &self.vcpus
     }
 
+    /// One more than the highest id of a vCPU.
+    pub fn max_vcpu_id(&self) -> u32 {
+        match self.max_vcpu_id.load(Relaxed) {
+            0 => A::MAX_VCPU_ID,
+            chosen => chosen,
+        }
+    }
+
+    /// `KVM_CAP_MAX_VCPU_ID`: userspace says how high ids go. Once.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for more than there are, and for another number than before.
+    pub fn choose_max_vcpu_id(&self, limit: u64) -> Result {
+        let limit = u32::try_from(limit).map_err(|_| EINVAL)?;
+        if limit > A::MAX_VCPU_ID {
+            return Err(EINVAL);
+        }
+        self.with_creation_locked(|| match self.max_vcpu_id.load(Relaxed) {
+            chosen if chosen == limit => Ok(()),
+            0 => {
+                self.max_vcpu_id.store(limit, Relaxed);
+                Ok(())
+            }
+            _ => Err(EINVAL),
+        })
+    }
+
     /// Longest busy wait of a halted vCPU, in ns.
     pub fn longest_halt_poll(&self) -> u32 {
         let chosen = u32::try_from(self.halt_poll.load(Relaxed));
@@ -241,10 +272,10 @@ impl<A: Arch> Vm<A> {
     #[inline(never)]
     fn create_vcpu(vm: ArcBorrow<'_, Self>, id: usize) -> Result<u32> {
         let id = u32::try_from(id).map_err(|_| EINVAL)?;
-        if id >= A::MAX_VCPU_ID {
+        let _creating = vm.create.lock();
+        if id >= vm.max_vcpu_id() {
             return Err(EINVAL);
         }
-        let _creating = vm.create.lock();
         if vm.vcpus.count() >= A::MAX_VCPUS {
             return Err(EINVAL);
         }

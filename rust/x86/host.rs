@@ -71,7 +71,9 @@ pub fn install<V: Vendor>() -> Result<Filled<Host>> {
         finished.insert(F::RDPID);
     }
     let words = x86::capabilities();
-    let kernel = FeatureSet::of_kernel(&words);
+    let mut kernel = FeatureSet::of_kernel(&words);
+    // Five levels of the guest's own tables don't depend on those of the host.
+    kernel.insert(F::LA57);
     // Words that the kernel doesn't keep count as all enabled, and say nothing.
     let unknown = FeatureSet::of_kernel(&[0; x86::CAPABILITY_WORDS]);
     let caps = HostCaps {

@@ -11,6 +11,11 @@ kvm_sys::module_params! {
     pub(crate) static MIN_TIMER_PERIOD_US: Param<u32> = 200, "min_timer_period_us", 0o644,
         "shortest period of guests' timers, in us";
 
+    /// Whether UD2 and the letters "kvm" before an instruction have it emulated, for
+    /// tests: 1. With 2 as well RFLAGS.RF is cleared before.
+    pub(crate) static FORCE_EMULATION_PREFIX: Param<u32> = 0, "force_emulation_prefix", 0o644,
+        "ud2 and \"kvm\" before an instruction have it emulated (1; 2: without RF)";
+
     /// Reads of MSRs that aren't there give zero and writes are ignored, instead of
     /// #GP for the guest and a refusal for userspace.
     pub(crate) static IGNORE_MSRS: Param<bool> = false, "ignore_msrs", 0o644,

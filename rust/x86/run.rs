@@ -61,7 +61,8 @@ fn run_loop<V: Vendor>(cx: &mut Cx<'_, V>) -> Result {
         return Ok(());
     }
     if userspace::run_page(cx)?.read::<u8, { offset::IMMEDIATE_EXIT }>() != 0 {
-        return interrupted(cx);
+        // The last exit is finished; its reason stays for whoever looks at it again.
+        return Err(EINTR);
     }
     if cx.state.events.init {
         // Userspace said that it came.
@@ -71,7 +72,7 @@ fn run_loop<V: Vendor>(cx: &mut Cx<'_, V>) -> Result {
     Ok(())
 }
 
-/// A signal, or userspace itself, wants the thread back.
+/// A signal wants the thread back.
 fn interrupted<V: Vendor>(cx: &Cx<'_, V>) -> Result {
     cx.vcpu.stats().arch.signal_exits.add(1);
     let _ = userspace::exit(cx, reason::KVM_EXIT_INTR)?;
@@ -275,7 +276,7 @@ fn block<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
 /// call in a loop meanwhile.
 fn wait_for_start<V: Vendor>(cx: &mut Cx<'_, V>) -> Result {
     if userspace::run_page(cx)?.read::<u8, { offset::IMMEDIATE_EXIT }>() != 0 {
-        return interrupted(cx);
+        return Err(EINTR);
     }
     let vcpu = cx.vcpu;
     let is_here = cx.state.events.init;

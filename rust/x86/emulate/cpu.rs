@@ -2,8 +2,8 @@
 //! A vCPU as the emulator's processor.
 
 use crate::{
-    control::Control, cpuid, hypercall, msr, registers, regs, settings::Quirk, state::Cx,
-    vendor::Vendor,
+    control::Control, cpuid, hypercall, msr, msr_filter, registers, regs, settings::Quirk,
+    state::Cx, vendor::Vendor,
 };
 use kernel::prelude::*;
 use kvm_core::io_bus::Space;
@@ -12,6 +12,7 @@ use kvm_emulate::{
     Access, Cpu, Effect, Features, FpuWords, Hypercall, Stop, Table,
 };
 use kvm_paging::addr::Gpa;
+use kvm_policy::msr::Refusal;
 use x86_defs::{Cr0, Cr4, Efer, Rflags, SegReg, Segment, TableReg};
 
 /// What is to be done after the instruction.
@@ -49,6 +50,15 @@ impl<'c, 'a, V: Vendor> Processor<'c, 'a, V> {
             .apic
             .as_ref()
             .is_some_and(|apic| apic.base().address() == page && (hole || apic.has_mmio()))
+    }
+
+    /// What a refused access to an MSR comes to: userspace may want to answer it.
+    fn refused_msr(&mut self, index: u32, written: Option<u64>, refusal: Refusal) -> Stop {
+        match msr_filter::ask(self.cx, index, written, refusal) {
+            Some(Ok(_)) => Stop::NeedsExit,
+            Some(Err(_)) => Stop::Unsupported,
+            None => Stop::GP0,
+        }
     }
 
     /// Serves an access by a device that the kernel has; `None` if userspace has
@@ -223,11 +233,12 @@ impl<V: Vendor> Cpu for Processor<'_, '_, V> {
     }
 
     fn read_msr(&mut self, index: u32) -> Result<u64, Stop> {
-        msr::read(self.cx, index).map_err(|_| Stop::GP0)
+        msr::read(self.cx, index).map_err(|refusal| self.refused_msr(index, None, refusal))
     }
 
     fn write_msr(&mut self, index: u32, value: u64) -> Result<(), Stop> {
-        msr::write(self.cx, index, value).map_err(|_| Stop::GP0)
+        let written = msr::write(self.cx, index, value);
+        written.map_err(|refusal| self.refused_msr(index, Some(value), refusal))
     }
 
     fn cpuid(&mut self, leaf: u32, subleaf: u32) -> Result<[u32; 4], Stop> {

@@ -17,10 +17,10 @@ mod linear;
 
 use crate::{
     control::{Control, Gprs},
-    exit::{halt, task_switch::Switch},
+    exit::{debug, halt, task_switch::Switch},
     outcome::Next,
     state::Cx,
-    userspace,
+    userspace::{self, Completion},
     vendor::Vendor,
 };
 pub use batch::Batch;
@@ -124,6 +124,10 @@ fn stopped<V: Vendor>(cx: &mut Cx<'_, V>, stop: Stop) -> Result<Next> {
 
 /// Takes the pending access to userspace.
 fn leave<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
+    if matches!(cx.state.completion, Completion::Msr { .. }) {
+        // Userspace was asked already.
+        return Ok(Next::ToUser);
+    }
     if let Some(left) = batch::leave(cx) {
         return left;
     }
@@ -133,14 +137,14 @@ fn leave<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
         FragmentKind::MmioRead => userspace::mmio(cx, fragment.addr, len, None),
         FragmentKind::MmioWrite => userspace::mmio(cx, fragment.addr, len, Some(fragment.data)),
         FragmentKind::PortIn => {
-            userspace::port_io(cx, fragment.addr as u16, len, None, userspace::Completion::Fragment)
+            userspace::port_io(cx, fragment.addr as u16, len, None, Completion::Fragment)
         }
         FragmentKind::PortOut => userspace::port_io(
             cx,
             fragment.addr as u16,
             len,
             Some(fragment.data as u32),
-            userspace::Completion::Fragment,
+            Completion::Fragment,
         ),
     }
 }
@@ -214,6 +218,25 @@ pub(crate) fn physical<V: Vendor>(cx: &mut Cx<'_, V>, linear: u64) -> Option<u64
 pub(crate) fn is_hypercall<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
     fetch(&mut Processor::new(cx), &[])
         .is_ok_and(|insn| matches!(insn.op, Op::Vmcall | Op::Vmmcall))
+}
+
+/// Goes past the prefix that has an instruction emulated, if it is at RIP; whether it
+/// was.
+pub(crate) fn skip_prefix<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
+    /// UD2, "kvm".
+    const PREFIX: [u8; 5] = [0x0f, 0x0b, b'k', b'v', b'm'];
+    let start = debug::linear_rip(&cx.state.control);
+    let mut processor = Processor::new(cx);
+    let is_there = (0..).zip(PREFIX).all(|(index, expected)| {
+        let mut byte = [0];
+        let read = processor.fetch_linear(start.wrapping_add(index), &mut byte);
+        read.is_ok() && byte == [expected]
+    });
+    if is_there {
+        let rip = cx.state.control.rip();
+        cx.state.control.set_rip(rip.wrapping_add(PREFIX.len() as u64));
+    }
+    is_there
 }
 
 /// Switches to another task. `past_instruction`: the instruction at RIP is over

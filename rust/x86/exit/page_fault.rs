@@ -5,7 +5,7 @@ use crate::{emulate, outcome::Next, pv::async_fault, state::Cx, userspace, vendo
 use kernel::{error::Result, prelude::*};
 use kvm_core::memory::Fault;
 use kvm_paging::{addr::Gpa, entry::Access};
-use kvm_uapi::run::{self, reason};
+use kvm_uapi::run::{self, reason, KVM_INTERNAL_ERROR_DELIVERY_EV};
 
 /// An access to what is known to be a device. If the processor doesn't say which,
 /// `access` is a write.
@@ -18,10 +18,21 @@ pub fn mmio<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa, access: Access) -> Result<N
         return emulate::skip(cx);
     }
     if cx.vm.memory_of(cx.state.smm.is_active()).is_mmio(gpa) {
-        return emulate::instruction(cx);
+        return device(cx, gpa);
     }
     // The mark is from before a change of the slots.
     handle(cx, gpa, access)
+}
+
+/// An access to a device: an instruction's, which is emulated. The delivery of an event
+/// can't be: its descriptors and its stack have to be memory.
+fn device<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa) -> Result<Next> {
+    if cx.state.events.injected.is_none() {
+        return emulate::instruction(cx);
+    }
+    let cpu = kernel::cpu::CpuId::current().as_u32();
+    let data = [0, 0, 0, gpa.raw(), cpu.into()];
+    userspace::internal_error(cx, KVM_INTERNAL_ERROR_DELIVERY_EV, &data)
 }
 
 /// Maps what the guest touched, or emulates the access if there is no memory.
@@ -53,7 +64,7 @@ pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa, access: Access) -> Result
     }
     match fault {
         Ok(Fault::Mapped | Fault::Spurious | Fault::Retry | Fault::Slow(_)) => Ok(Next::Resume),
-        Ok(Fault::Mmio | Fault::ReadOnly) => emulate::instruction(cx),
+        Ok(Fault::Mmio | Fault::ReadOnly) => device(cx, gpa),
         Err(error) if error == EFAULT => {
             let fault = run::MemoryFault { flags: 0, gpa: gpa.raw() & !0xfff, size: 0x1000 };
             let _ = userspace::exit_with(cx, reason::KVM_EXIT_MEMORY_FAULT, fault)?;

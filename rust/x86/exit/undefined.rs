@@ -1,18 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
 //! #UD: an instruction that the guest's processor doesn't have.
 
-use crate::{emulate, outcome::Next, state::Cx, vendor::Vendor};
+use crate::{control::Control, emulate, outcome::Next, params, state::Cx, vendor::Vendor};
 use kernel::error::Result;
 use kvm_emulate::Exception;
-use x86_defs::Vector;
+use x86_defs::{Rflags, Vector};
 
-/// Executes a hypercall instruction of the other vendor, and passes all else on
-/// to the guest.
+/// Bit of the parameter for the prefix.
+const CLEAR_RF: u32 = 1 << 1;
+
+/// Executes a hypercall instruction of the other vendor and, for tests, what has a
+/// prefix that asks for it; passes all else on to the guest.
 ///
 /// # Errors
 ///
 /// Those of [`emulate::instruction`].
 pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
+    let forced = params::FORCE_EMULATION_PREFIX.get();
+    if forced != 0 && emulate::skip_prefix(cx) {
+        if forced & CLEAR_RF != 0 {
+            let rflags = cx.state.control.rflags();
+            cx.state.control.set_rflags(rflags.difference(Rflags::RF));
+        }
+        return emulate::instruction(cx);
+    }
     if emulate::is_hypercall(cx) {
         return emulate::instruction(cx);
     }

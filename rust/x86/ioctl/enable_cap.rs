@@ -14,9 +14,9 @@ use kvm_sys::user;
 use kvm_uapi::{
     cap::{
         KVM_CAP_DISABLE_QUIRKS, KVM_CAP_DISABLE_QUIRKS2, KVM_CAP_ENFORCE_PV_FEATURE_CPUID,
-        KVM_CAP_EXCEPTION_PAYLOAD, KVM_CAP_MSR_PLATFORM_INFO, KVM_CAP_SPLIT_IRQCHIP,
-        KVM_CAP_X2APIC_API, KVM_CAP_X86_APIC_BUS_CYCLES_NS, KVM_CAP_X86_DISABLE_EXITS,
-        KVM_CAP_X86_TRIPLE_FAULT_EVENT, KVM_CAP_X86_USER_SPACE_MSR,
+        KVM_CAP_EXCEPTION_PAYLOAD, KVM_CAP_MAX_VCPU_ID, KVM_CAP_MSR_PLATFORM_INFO,
+        KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X2APIC_API, KVM_CAP_X86_APIC_BUS_CYCLES_NS,
+        KVM_CAP_X86_DISABLE_EXITS, KVM_CAP_X86_TRIPLE_FAULT_EVENT, KVM_CAP_X86_USER_SPACE_MSR,
     },
     vcpu::EnableCap,
 };
@@ -32,6 +32,9 @@ pub(crate) fn enable<V: Vendor>(vm: &Vm<X86<V>>, wanted: &EnableCap) -> Result<u
         KVM_CAP_DISABLE_QUIRKS2 => settings.add_quirks_off(arg),
         // Older than the check of the bits.
         KVM_CAP_DISABLE_QUIRKS => settings.add_quirks_off(arg & QUIRKS),
+        // The vCPU that boots has to be among them.
+        KVM_CAP_MAX_VCPU_ID if u64::from(settings.boot_cpu()) > arg => return Err(EINVAL),
+        KVM_CAP_MAX_VCPU_ID => vm.choose_max_vcpu_id(arg)?,
         KVM_CAP_X86_DISABLE_EXITS => return disable_exits(vm, arg),
         KVM_CAP_MSR_PLATFORM_INFO => settings.set_platform_info(arg != 0),
         KVM_CAP_EXCEPTION_PAYLOAD => settings.set_exception_payload(arg != 0),

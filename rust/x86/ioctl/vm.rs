@@ -58,14 +58,18 @@ fn set_identity_map<V: Vendor>(vm: &Vm<X86<V>>, arg: usize) -> Result<u32> {
 
 /// # Errors
 ///
-/// `EBUSY` if there are vCPUs.
+/// `EINVAL` for an id that no vCPU can have; `EBUSY` if there are vCPUs.
 fn set_boot_cpu<V: Vendor>(vm: &Vm<X86<V>>, arg: usize) -> Result<u32> {
     vm.with_creation_locked(|| {
         if vm.vcpus().count() != 0 {
             return Err(EBUSY);
         }
-        // An id that no vCPU can have means none.
-        vm.arch().settings.set_boot_cpu(u32::try_from(arg).unwrap_or(u32::MAX));
+        let id = u32::try_from(arg).map_err(|_| EINVAL)?;
+        // The first one that no vCPU can have means none.
+        if id > vm.max_vcpu_id() {
+            return Err(EINVAL);
+        }
+        vm.arch().settings.set_boot_cpu(id);
         Ok(0)
     })
 }
