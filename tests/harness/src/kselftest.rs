@@ -167,18 +167,21 @@ fn request(modules: ModuleSet, tests: &[String]) -> Result<Request> {
     request.smp = 2;
     request.mem_mib = Some(3072);
     request.timeout = BOOT_LIMIT;
+    request.cmd = Some(script(&format!("/{DIR}"), tests));
+    Ok(request)
+}
+
+/// Commands that run `tests` of `dir`, each between marks; a mark stands on a line of its own, whatever the
+/// test wrote last.
+fn script(dir: &str, tests: &[String]) -> String {
     let mut script = String::from("cd /tmp; ulimit -c 0; exec 2>&1\n");
     for test in tests {
         let slow = SLOW.iter().find(|(name, _)| name == test);
         let limit = slow.map_or(LIMIT.as_secs(), |(_, limit)| *limit);
-        // A marker stands on a line of its own, whatever the test wrote last.
-        writeln!(
-            script,
-            "echo; echo @begin {test}; timeout -k 5 {limit} /{DIR}/{test}; echo; echo @end $?"
-        )?;
+        script += &format!("echo; echo @begin {test}; timeout -k 5 {limit} {dir}/{test}; end=$?\n");
+        script += "echo; echo @end $end\n";
     }
-    request.cmd = Some(script);
-    Ok(request)
+    script
 }
 
 /// Takes a boot's output apart.
@@ -305,4 +308,20 @@ fn expected(place: &Place) -> Result<BTreeMap<String, String>> {
         reasons.insert(name.to_owned(), reason.trim_matches('"').to_owned());
     }
     Ok(reasons)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_those_of_the_programs() {
+        let tests = ["true", "false"].map(str::to_owned);
+        let out = std::process::Command::new("sh").arg("-c").arg(script("/bin", &tests)).output();
+        let mut output = Output::default();
+        output.stdout(&out.unwrap().stdout);
+        let ends: Vec<End> = output.verdicts.iter().map(|(_, verdict)| verdict.end).collect();
+        assert_eq!(ends, [End::Passed, End::Failed]);
+        assert_eq!(End::of_status(4), End::Skipped);
+    }
 }
