@@ -497,8 +497,15 @@ impl Control for SvmControl {
             0xc000_0101 => &mut save.gs.base,
             0xc000_0102 => &mut save.kernel_gs_base,
             0x174 => &mut save.sysenter_cs,
-            0x175 => &mut save.sysenter_esp,
-            0x176 => &mut save.sysenter_eip,
+            // These processors have 32 bits of them.
+            0x175 => {
+                save.sysenter_esp = value & 0xffff_ffff;
+                return true;
+            }
+            0x176 => {
+                save.sysenter_eip = value & 0xffff_ffff;
+                return true;
+            }
             0x277 => {
                 self.set_pat(value);
                 return true;

@@ -42,9 +42,8 @@ pub(crate) fn handle(cx: &mut Cx<'_, Svm>) -> Result<Next> {
         Exit::InterruptWindow => exit::window::handle(cx),
         Exit::Svm(VMMCALL) => exit::hypercall::handle(cx),
         Exit::Pause => exit::pause::handle(cx),
-        Exit::Wbinvd | Exit::Invd | Exit::Monitor | Exit::Mwait | Exit::MwaitArmed => {
-            emulate::skip(cx)
-        }
+        Exit::Wbinvd | Exit::Invd => emulate::skip(cx),
+        Exit::Monitor | Exit::Mwait | Exit::MwaitArmed => exit::mwait::handle(cx),
         Exit::ReadCr(_) | Exit::WriteCr(_) | Exit::WriteCr0Selective => emulate::instruction(cx),
         Exit::ReadDr(_) | Exit::WriteDr(_) => exit::debug::access(cx),
         Exit::Xsetbv | Exit::Rdpmc => emulate::instruction(cx),

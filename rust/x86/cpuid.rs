@@ -131,14 +131,13 @@ pub(crate) fn set<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
 ///
 /// # Errors
 ///
-/// `E2BIG` if userspace has no room, with the number that it needs; `EFAULT`.
+/// `E2BIG` if userspace has no room; `EFAULT`.
 pub(crate) fn get<V: Vendor>(cx: &Cx<'_, V>, arg: usize) -> Result<u32> {
     let layout = host::get()?.supported.xstate();
     let now = runtime(cx);
     let state = &*cx.state;
     let mut table = Writer::new(arg)?;
     if table.room < state.cpuid.table.entries().len() {
-        user::write(arg, &Cpuid2 { nent: state.cpuid.table.entries().len() as u32, padding: 0 })?;
         return Err(E2BIG);
     }
     for entry in state.cpuid.table.entries_now(&now, layout) {

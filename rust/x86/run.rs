@@ -55,6 +55,7 @@ fn run_loop<V: Vendor>(cx: &mut Cx<'_, V>) -> Result {
     if cx.state.activity == Activity::Uninitialized {
         return wait_for_start(cx);
     }
+    steal::begin(cx);
     sync_regs::accept(cx)?;
     userspace::accept(cx)?;
     if userspace::complete(cx)? == Next::ToUser {

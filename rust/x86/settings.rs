@@ -17,11 +17,15 @@ pub enum Quirk {
     LapicMmioHole = 1 << 2,
     /// The MWAIT bit of CPUID doesn't follow IA32_MISC_ENABLE.
     MiscEnableNoMwait = 1 << 4,
+    /// MONITOR and MWAIT are there whatever CPUID says.
+    MwaitNeverFaults = 1 << 6,
 }
 
 /// Quirks that can be turned off.
-pub const QUIRKS: u64 =
-    Quirk::Lint0Reenabled as u64 | Quirk::LapicMmioHole as u64 | Quirk::MiscEnableNoMwait as u64;
+pub const QUIRKS: u64 = Quirk::Lint0Reenabled as u64
+    | Quirk::LapicMmioHole as u64
+    | Quirk::MiscEnableNoMwait as u64
+    | Quirk::MwaitNeverFaults as u64;
 
 /// Instructions that a guest can be given for good (`KVM_CAP_X86_DISABLE_EXITS`).
 pub mod no_exit {

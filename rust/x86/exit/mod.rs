@@ -6,6 +6,7 @@ pub mod debug;
 pub mod halt;
 pub mod hypercall;
 pub mod msr;
+pub mod mwait;
 pub mod page_fault;
 pub mod pause;
 pub mod port;

@@ -66,6 +66,14 @@ pub(crate) fn write_msr<V: Vendor>(cx: &mut Cx<'_, V>, value: u64) {
     cx.vcpu.requests.set(UPDATE);
 }
 
+/// `KVM_RUN` begins: the guest is to see where time went since it ended last.
+#[inline]
+pub(crate) fn begin<V: Vendor>(cx: &Cx<'_, V>) {
+    if cx.vcpu.shared().steal().gpa.load(Relaxed) != 0 {
+        cx.vcpu.requests.set(UPDATE);
+    }
+}
+
 /// Brings the record up to date: the vCPU is about to run.
 pub(crate) fn update<V: Vendor>(cx: &mut Cx<'_, V>) {
     let place = cx.vcpu.shared().steal();
