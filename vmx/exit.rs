@@ -120,10 +120,11 @@ fn io(cx: &mut Cx<'_, Vmx>) -> Result<Next> {
     exit::port::handle(cx, access)
 }
 
-/// MOV is done here, the rest by the emulator.
+/// MOV is done here, the rest by the emulator, and CR8, which userspace may have to know
+/// of.
 fn control_register(cx: &mut Cx<'_, Vmx>) -> Result<Next> {
     match CrAccess::from_qualification(cx.state.control.qualification()) {
-        CrAccess::Write { cr, gpr } => {
+        CrAccess::Write { cr, gpr } if cr != 8 => {
             let gpr = cx.state.gprs.get(usize::from(gpr)).copied().unwrap_or(0);
             match registers::write_cr(cx, cr, gpr) {
                 Ok(()) => emulate::skip(cx),

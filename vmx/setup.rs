@@ -26,6 +26,7 @@ impl Vendor for Vmx {
     const EXTENSION: Extension = Extension::Vmx;
     const AMD: bool = false;
     const CAN_RUN: bool = true;
+    const HAS_SMM: bool = true;
     type Control = VmxControl;
 
     fn is_present() -> bool {

@@ -36,7 +36,8 @@ pub trait Vendor: Paging + Sized {
     const AMD: bool;
     /// Guests can be entered.
     const CAN_RUN: bool;
-    /// They can have system-management mode: RSM gets to [`crate::exit::smm`].
+    /// They can have system-management mode: RSM gets to [`crate::exit::smm`], or its #UD to
+    /// [`crate::exit::undefined`].
     const HAS_SMM: bool = false;
     /// A vCPU's control block.
     type Control: Control;

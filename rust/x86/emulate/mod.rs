@@ -214,6 +214,14 @@ pub(crate) fn physical<V: Vendor>(cx: &mut Cx<'_, V>, linear: u64) -> Option<u64
     linear::physical(cx, linear)
 }
 
+/// Whether the instruction at RIP is RSM, which the emulator leaves to its caller.
+pub(crate) fn is_rsm<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
+    const RSM: [u8; 2] = [0x0f, 0xaa];
+    let at = crate::exit::debug::linear_rip(&cx.state.control);
+    let mut bytes = [0; 2];
+    Processor::new(cx).fetch_linear(at, &mut bytes).is_ok() && bytes == RSM
+}
+
 /// Whether the instruction at RIP is VMCALL or VMMCALL.
 pub(crate) fn is_hypercall<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
     fetch(&mut Processor::new(cx), &[])

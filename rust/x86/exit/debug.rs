@@ -62,6 +62,7 @@ fn tell<V: Vendor>(cx: &Cx<'_, V>, exception: Vector, dr6: u64) -> Result<Next> 
     userspace::exit_with(cx, reason::KVM_EXIT_DEBUG, debug)
 }
 
+/// The linear address of the instruction at RIP.
 pub(crate) fn linear_rip<C: Control>(control: &C) -> u64 {
     let code = control.segment(SegReg::Cs);
     let in_64_bit = code.l && control.efer().contains(Efer::LMA);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! #UD: an instruction that the guest's processor doesn't have.
 
-use crate::{control::Control, emulate, outcome::Next, params, state::Cx, vendor::Vendor};
+use crate::{
+    control::Control, emulate, exit::smm, outcome::Next, params, state::Cx, vendor::Vendor,
+};
 use kernel::error::Result;
 use kvm_emulate::Exception;
 use x86_defs::{Rflags, Vector};
@@ -9,7 +11,7 @@ use x86_defs::{Rflags, Vector};
 /// Bit of the parameter for the prefix.
 const CLEAR_RF: u32 = 1 << 1;
 
-/// Executes a hypercall instruction of the other vendor and, for tests, what has a
+/// Executes RSM, a hypercall instruction of the other vendor and, for tests, what has a
 /// prefix that asks for it; passes all else on to the guest.
 ///
 /// # Errors
@@ -23,6 +25,10 @@ pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
             cx.state.control.set_rflags(rflags.difference(Rflags::RF));
         }
         return emulate::instruction(cx);
+    }
+    // Where RSM has no exit of its own, it isn't there: the mode is one of ours.
+    if V::HAS_SMM && cx.state.smm.is_active() && emulate::is_rsm(cx) {
+        return smm::rsm(cx);
     }
     if emulate::is_hypercall(cx) {
         return emulate::instruction(cx);
