@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A small VMM that starts Linux: the machine's own kernel, with this very program as its PID 1.
+//!
+//! Each vCPU has a thread. What they share is behind one lock; a thread whose vCPU is stopped waits for
+//! an order to start.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use kvm_uapi::ioctl::s390::KVM_S390_INTERRUPT;
+use kvm_uapi::ioctl::s390::{KVM_S390_INITIAL_RESET, KVM_S390_INTERRUPT, KVM_S390_NORMAL_RESET};
 use kvm_uapi::s390::Interrupt;
 use nix::errno::Errno;
 
@@ -31,26 +37,54 @@ const MIB: u16 = 160;
 const SERVICE: u32 = 0xffff_2401;
 /// A program interruption of a vCPU (`KVM_S390_PROGRAM_INT`).
 const PROGRAM: u64 = 0xfffe_0001;
+/// A restart (`KVM_S390_RESTART`).
+const RESTART: u64 = 0xfffe_0003;
+
+/// How a guest ended.
+#[derive(Debug)]
+pub(super) struct End {
+    /// The last exit of the vCPU that ended it.
+    pub(super) exit: Exit,
+    /// Where that was.
+    pub(super) place: String,
+    /// What the guest wrote to its consoles.
+    pub(super) console: String,
+}
+
+impl End {
+    /// What came last on the console.
+    pub(super) fn tail(&self) -> &str {
+        let from = self.console.len().saturating_sub(600);
+        self.console.get(from..).unwrap_or(&self.console)
+    }
+}
 
 /// A guest that is about to start.
 pub(super) struct Linux {
     vm: Vm,
-    vcpu: Vcpu,
-    ram: std::sync::Arc<Ram>,
+    vcpus: Vec<Vcpu>,
     sclp: Sclp,
-    /// What it wrote to its consoles.
-    pub(super) console: Vec<u8>,
-    /// Exits to userspace.
-    pub(super) exits: u64,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// The guest is over.
+    over: AtomicBool,
+}
+
+/// What the threads share.
+#[derive(Default)]
+struct State {
+    console: Vec<u8>,
+    /// Bytes of it that were shown.
     shown: usize,
+    /// CPUs that were told to start.
+    started: Vec<bool>,
 }
 
 impl Linux {
-    /// A guest with this kernel, PID 1 and modules.
-    pub(super) fn new(image: &[u8], initrd: &[u8], command_line: &str) -> Result<Self> {
-        let ram = Ram::new(usize::from(MIB) << 20)?;
-        let vm = Vm::with_ram(ram)?;
-        let ram = std::sync::Arc::clone(vm.ram());
+    /// A guest with this kernel and initramfs.
+    pub(super) fn new(image: &[u8], initrd: &[u8], cpus: u16, command_line: &str) -> Result<Self> {
+        let vm = Vm::with_ram(Ram::new(usize::from(MIB) << 20)?)?;
+        let ram = vm.ram();
         ensure!((image.len() as u64) < INITRD, "the kernel is too large");
         ram.write_bytes(0, image)?;
         ram.write_bytes(INITRD, initrd)?;
@@ -58,114 +92,220 @@ impl Linux {
         vm.write(INITRD_PLACE + 8, initrd.len() as u64)?;
         ram.write_bytes(COMMAND_LINE, command_line.as_bytes())?;
         ram.write(COMMAND_LINE + command_line.len() as u64, 0_u8)?;
-        let vcpu = vm.vcpu(0)?;
-        vcpu.reset()?;
-        vcpu.set_psw(MASK, ENTRY);
-        let sclp = Sclp { mib: MIB, cpus: 1 };
-        Ok(Self { vm, vcpu, ram, sclp, console: Vec::new(), exits: 0, shown: 0 })
+        let vcpus: Vec<Vcpu> = (0..cpus).map(|id| vm.vcpu(id.into())).collect::<Result<_>>()?;
+        for vcpu in &vcpus {
+            vcpu.reset()?;
+        }
+        let first = vcpus.first().context("no vCPU")?;
+        first.set_psw(MASK, ENTRY);
+        let mut started = vec![false; vcpus.len()];
+        started[0] = true;
+        let sclp = Sclp { mib: MIB, cpus };
+        let state = Mutex::new(State { started, ..State::default() });
+        Ok(Self { vm, vcpus, sclp, state, changed: Condvar::new(), over: AtomicBool::new(false) })
     }
 
-    /// Runs until the kernel waits for nothing any more, which is how it turns off, or asks for a reset.
-    pub(super) fn run(&mut self, limit: Duration) -> Result<Exit> {
-        let started = Instant::now();
-        let deadline = Deadline::start(limit)?;
-        loop {
-            let exit = match self.vcpu.try_run() {
-                Ok(exit) => exit,
-                Err(Errno::EINTR) if !deadline.has_passed() => continue,
-                Err(error) => bail!(
-                    "KVM_RUN fails with {error:?} after {:?} and {} exits; {}; console: {}",
-                    started.elapsed(),
-                    self.exits,
-                    self.vcpu.place(),
-                    self.tail()
-                ),
+    /// Runs until all CPUs are stopped, which is how Linux turns off, or one of them ends otherwise.
+    pub(super) fn run(&self, limit: Duration) -> Result<End> {
+        let until = Instant::now() + limit;
+        let ends: Vec<Result<Option<(Exit, String)>>> = thread::scope(|scope| {
+            let threads: Vec<_> =
+                self.vcpus.iter().map(|vcpu| scope.spawn(move || self.cpu(vcpu, until))).collect();
+            let end = |thread: thread::ScopedJoinHandle<'_, _>| {
+                thread.join().unwrap_or_else(|_| bail!("a vCPU's thread panicked"))
             };
-            self.exits += 1;
+            threads.into_iter().map(end).collect()
+        });
+        let console = String::from_utf8_lossy(&self.lock().console).into_owned();
+        let mut found = None;
+        for end in ends {
+            let end = end.with_context(|| {
+                let from = console.len().saturating_sub(600);
+                format!("console: {}", console.get(from..).unwrap_or(""))
+            })?;
+            found = found.or(end);
+        }
+        let (exit, place) = found.context("no CPU ended the guest")?;
+        Ok(End { exit, place, console })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// One CPU's thread; how the guest ended, if this CPU ended it.
+    fn cpu(&self, vcpu: &Vcpu, until: Instant) -> Result<Option<(Exit, String)>> {
+        let result = self.cpu_loop(vcpu, until);
+        self.over.store(true, Ordering::SeqCst);
+        self.changed.notify_all();
+        result
+    }
+
+    fn cpu_loop(&self, vcpu: &Vcpu, until: Instant) -> Result<Option<(Exit, String)>> {
+        while self.wait_for_start(vcpu) {
+            match self.run_one(vcpu, until)? {
+                None => return Ok(None),
+                // It was told to stop. The last one ends the guest: that is how Linux turns off.
+                Some(exit @ Exit::Sie { code: icpt::STOP, .. }) => {
+                    let mut state = self.lock();
+                    if let Some(started) = state.started.get_mut(self.index(vcpu)) {
+                        *started = false;
+                    }
+                    if !state.started.contains(&true) {
+                        return Ok(Some((exit, vcpu.place())));
+                    }
+                }
+                Some(exit) => return Ok(Some((exit, vcpu.place()))),
+            }
+        }
+        Ok(None)
+    }
+
+    fn index(&self, vcpu: &Vcpu) -> usize {
+        self.vcpus.iter().position(|other| std::ptr::eq(other, vcpu)).unwrap_or(0)
+    }
+
+    /// Waits until the CPU is to run; whether it ever is.
+    fn wait_for_start(&self, vcpu: &Vcpu) -> bool {
+        let index = self.index(vcpu);
+        let mut state = self.lock();
+        while !self.over.load(Ordering::SeqCst) {
+            if state.started.get(index) == Some(&true) {
+                return true;
+            }
+            let waited = self.changed.wait_timeout(state, Duration::from_millis(100));
+            state = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+        }
+        false
+    }
+
+    /// Runs a CPU until it stops or ends the guest.
+    fn run_one(&self, vcpu: &Vcpu, until: Instant) -> Result<Option<Exit>> {
+        // A short limit: the guest may be over, by another CPU.
+        let _deadline = Deadline::start(Duration::from_millis(200))?;
+        loop {
+            let exit = match vcpu.try_run() {
+                Ok(exit) => exit,
+                Err(Errno::EINTR) if self.over.load(Ordering::SeqCst) => return Ok(None),
+                Err(Errno::EINTR) if Instant::now() < until => continue,
+                Err(error) => bail!("KVM_RUN fails with {error:?}; {}", vcpu.place()),
+            };
             match exit {
-                Exit::Sie { code: icpt::INSTRUCTION, ipa, ipb } => self.instruction(ipa, ipb)?,
-                other => return Ok(other),
+                Exit::Sie { code: icpt::INSTRUCTION, ipa, ipb } => {
+                    self.instruction(vcpu, ipa, ipb)?;
+                }
+                other => return Ok(Some(other)),
             }
-            self.show();
         }
     }
 
-    /// Where it is.
-    pub(super) fn place(&self) -> String {
-        self.vcpu.place()
-    }
-
-    /// What came last on the console.
-    pub(super) fn tail(&self) -> String {
-        let from = self.console.len().saturating_sub(600);
-        String::from_utf8_lossy(&self.console[from..]).into_owned()
-    }
-
-    /// Copies whole lines to the standard output, for whoever watches.
-    fn show(&mut self) {
-        if let Some(end) = self.console[self.shown..].iter().rposition(|byte| *byte == b'\n') {
-            let text = &self.console[self.shown..self.shown + end];
-            print!("{}\n", String::from_utf8_lossy(text));
-            self.shown += end + 1;
+    /// Copies whole lines of the console to the standard output, for whoever watches.
+    fn show(state: &mut State) {
+        let new = state.console.get(state.shown..).unwrap_or_default();
+        if let Some(end) = new.iter().rposition(|byte| *byte == b'\n') {
+            println!("{}", String::from_utf8_lossy(new.get(..end).unwrap_or_default()));
+            state.shown += end + 1;
         }
     }
 
-    fn instruction(&mut self, ipa: u16, ipb: u32) -> Result<()> {
+    fn instruction(&self, vcpu: &Vcpu, ipa: u16, ipb: u32) -> Result<()> {
         match ipa >> 8 {
-            0xb2 if ipa == 0xb220 => self.service_call(ipb),
-            0x83 => self.diagnose(ipa, ipb),
+            0xb2 if ipa == 0xb220 => self.service_call(vcpu, ipb),
+            0x83 => self.diagnose(vcpu, ipa, ipb),
+            0xae => self.signal(vcpu, ipa, ipb),
             _ => {
-                println!("no instruction {ipa:04x} {ipb:08x}; {}", self.vcpu.place());
-                self.program(1)
+                println!("no instruction {ipa:04x} {ipb:08x}; {}", vcpu.place());
+                program(vcpu, 1)
             }
         }
     }
 
-    /// A program interruption for an instruction that there isn't.
-    fn program(&mut self, code: u64) -> Result<()> {
-        let mut words = [0; 8];
-        words[3] = code << 16;
-        // The length is known: four bytes.
-        words[4] = 0x05 << 16;
-        self.vcpu.inject(PROGRAM, words).context("a program interruption")?;
-        Ok(())
-    }
-
-    fn service_call(&mut self, ipb: u32) -> Result<()> {
-        let command = self.vcpu.gpr((ipb >> 20 & 0xf) as u8) as u32;
-        let block = self.vcpu.gpr((ipb >> 16 & 0xf) as u8) & 0x7fff_f000;
-        self.sclp.serve(&self.ram, command, block, &mut self.console)?;
+    fn service_call(&self, vcpu: &Vcpu, ipb: u32) -> Result<()> {
+        let command = vcpu.gpr((ipb >> 20 & 0xf) as u8) as u32;
+        let block = vcpu.gpr((ipb >> 16 & 0xf) as u8) & 0x7fff_f000;
+        let mut state = self.lock();
+        self.sclp.serve(self.vm.ram(), command, block, &mut state.console)?;
+        Self::show(&mut state);
+        drop(state);
         let signal = Interrupt { type_: SERVICE, parm: block as u32, parm64: 0 };
         give(self.vm.file(), KVM_S390_INTERRUPT, &signal).context("the service signal")?;
-        self.set_condition(0);
+        set_condition(vcpu, 0);
         Ok(())
     }
 
-    fn set_condition(&self, code: u64) {
-        let (mask, address) = self.vcpu.psw();
-        self.vcpu.set_psw(mask & !(3 << 44) | code << 44, address);
-    }
-
-    fn diagnose(&mut self, ipa: u16, ipb: u32) -> Result<()> {
+    fn diagnose(&self, vcpu: &Vcpu, ipa: u16, ipb: u32) -> Result<()> {
         let (r1, r3) = ((ipa >> 4 & 0xf) as u8, (ipa & 0xf) as u8);
         match ipb >> 16 & 0xfff {
             // A command for the operator: a line of the kernel's console.
             0x008 => {
-                let length = usize::from(self.vcpu.gpr(r3) as u16);
-                let text = self.ram.read_bytes(self.vcpu.gpr(r1), length)?;
-                self.console.extend(text.into_iter().map(ascii));
-                self.console.push(b'\n');
-                self.vcpu.set_gpr(r3, 0);
+                let length = usize::from(vcpu.gpr(r3) as u16);
+                let text = self.vm.ram().read_bytes(vcpu.gpr(r1), length)?;
+                let mut state = self.lock();
+                state.console.extend(text.into_iter().map(ascii));
+                state.console.push(b'\n');
+                Self::show(&mut state);
+                vcpu.set_gpr(r3, 0);
             }
             // There is nothing to start from.
-            0x308 => self.vcpu.set_gpr(r1 | 1, 0x102),
+            0x308 => vcpu.set_gpr(r1 | 1, 0x102),
             other => {
-                println!("no diagnose {other:#x}; {}", self.vcpu.place());
-                return self.program(6);
+                println!("no diagnose {other:#x}; {}", vcpu.place());
+                return program(vcpu, 6);
             }
         }
         Ok(())
     }
+
+    /// Orders to other CPUs that the kernel leaves to userspace.
+    fn signal(&self, vcpu: &Vcpu, ipa: u16, ipb: u32) -> Result<()> {
+        let base = (ipb >> 28) as u8;
+        let base = if base == 0 { 0 } else { vcpu.gpr(base) };
+        let order = base.wrapping_add(u64::from(ipb >> 16 & 0xfff)) as u8;
+        let number = vcpu.gpr((ipa & 0xf) as u8) as usize;
+        let Some(target) = self.vcpus.get(number) else {
+            set_condition(vcpu, 3);
+            return Ok(());
+        };
+        match order {
+            // Restart.
+            0x06 => {
+                target.inject(RESTART, [0; 8]).context("a restart")?;
+                if let Some(started) = self.lock().started.get_mut(number) {
+                    *started = true;
+                }
+                self.changed.notify_all();
+            }
+            0x0b => {
+                target.call(KVM_S390_INITIAL_RESET, 0).context("an initial reset")?;
+            }
+            0x0c => {
+                target.call(KVM_S390_NORMAL_RESET, 0).context("a reset")?;
+            }
+            other => {
+                println!("no order {other:#x}; {}", vcpu.place());
+                // Invalid order.
+                let r1 = (ipa >> 4 & 0xf) as u8;
+                vcpu.set_gpr(r1, vcpu.gpr(r1) & !0xffff_ffff | 2);
+                set_condition(vcpu, 1);
+                return Ok(());
+            }
+        }
+        set_condition(vcpu, 0);
+        Ok(())
+    }
+}
+
+/// A program interruption for an instruction that there isn't.
+fn program(vcpu: &Vcpu, code: u64) -> Result<()> {
+    // The length is known: four bytes.
+    let words = [0, 0, 0, code << 16, 0x05 << 16, 0, 0, 0];
+    vcpu.inject(PROGRAM, words).context("a program interruption")?;
+    Ok(())
+}
+
+fn set_condition(vcpu: &Vcpu, code: u64) {
+    let (mask, address) = vcpu.psw();
+    vcpu.set_psw(mask & !(3 << 44) | code << 44, address);
 }
 
 /// An initramfs with this program as PID 1, and a module for its console.
@@ -219,10 +359,11 @@ fn pad(archive: &mut Vec<u8>) {
     }
 }
 
-/// What PID 1 says when it is up.
-pub(super) const UP: &str = "guest: user space is up";
+/// What PID 1 says when it is up, before the number of CPUs.
+pub(super) const UP: &str = "guest: user space is up on CPUs ";
 
-/// PID 1 of the guest: loads the console, tells that it is up, and turns the machine off.
+/// PID 1 of the guest: loads the console, lets each CPU work, tells that it is up, and turns the machine
+/// off.
 pub(crate) fn init() -> Result<()> {
     use nix::kmod::{ModuleInitFlags, finit_module};
     use nix::mount::{MsFlags, mount};
@@ -233,11 +374,26 @@ pub(crate) fn init() -> Result<()> {
     let module = fs::File::open("/console.ko")?;
     finit_module(&module, c"", ModuleInitFlags::empty())?;
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
-    let lines =
-        cpus.lines().filter(|line| line.starts_with("features") || line.contains("machine"));
-    for line in lines {
+    for line in cpus.lines().filter(|line| line.starts_with("features")) {
         fs::write("/dev/kmsg", format!("guest: {line}"))?;
     }
-    fs::write("/dev/kmsg", UP)?;
+    let mut numbers = Vec::new();
+    for cpu in 0..thread::available_parallelism()?.get() {
+        numbers.push(work_on(cpu)?.to_string());
+    }
+    fs::write("/dev/kmsg", format!("{UP}{}", numbers.join(" ")))?;
     match reboot(RebootMode::RB_POWER_OFF)? {}
+}
+
+/// Sleeps and computes a little on a CPU; its number as the kernel says it.
+fn work_on(cpu: usize) -> Result<usize> {
+    use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
+    use nix::unistd::Pid;
+    let mut set = CpuSet::new();
+    set.set(cpu)?;
+    sched_setaffinity(Pid::from_raw(0), &set)?;
+    for _ in 0..5 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(sched_getcpu()?)
 }

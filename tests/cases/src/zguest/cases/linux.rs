@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Linux as a guest.
 
+use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use super::super::linux::{self, Linux};
@@ -9,7 +11,11 @@ use crate::case::{Skip, Vmm};
 
 const FILES: Vmm = Vmm { group: "linux", mem_mib: 1024 };
 
-pub(super) const CASES: &[Case] = &[Case::vmm("linux-boot", &["z"], FILES, boot)];
+pub(super) const CASES: &[Case] = &[
+    Case::vmm("linux-boot", &["z"], FILES, || boot(1)),
+    Case::vmm("linux-boot-two-cpus", &["z"], FILES, || boot(2)),
+    Case::vmm("linux-killed", &["z"], FILES, killed),
+];
 
 /// A file of guests, by the variable that says where it is.
 fn file(variable: &str) -> Result<Vec<u8>> {
@@ -19,14 +25,34 @@ fn file(variable: &str) -> Result<Vec<u8>> {
     Ok(std::fs::read(path)?)
 }
 
-/// A kernel starts, gets to user space and turns itself off.
-fn boot() -> Result<()> {
+/// A kernel starts, gets to user space, works on each CPU and turns itself off.
+fn boot(cpus: u16) -> Result<()> {
     let initrd = linux::initramfs(&file("GUEST_CONSOLE")?)?;
-    let command_line = "earlyprintk keep_bootcon panic=-1 nr_cpus=1 cryptomgr.notests";
-    let mut guest = Linux::new(&file("GUEST_KERNEL")?, &initrd, command_line)?;
+    let command_line = "earlyprintk keep_bootcon panic=-1 cryptomgr.notests";
+    let guest = Linux::new(&file("GUEST_KERNEL")?, &initrd, cpus, command_line)?;
     let end = guest.run(Duration::from_secs(60))?;
-    let text = String::from_utf8_lossy(&guest.console);
-    ensure!(text.contains(linux::UP), "{end:x?}; {}; {}", guest.place(), guest.tail());
-    ensure!(text.contains("reboot: Power down"), "{end:x?}; {}", guest.tail());
+    let numbers: Vec<String> = (0..cpus).map(|cpu| cpu.to_string()).collect();
+    let up = format!("{}{}", linux::UP, numbers.join(" "));
+    for expected in [up.as_str(), "reboot: Power down"] {
+        let is_there = end.console.contains(expected);
+        ensure!(is_there, "no '{expected}': {:x?}; {}; {}", end.exit, end.place, end.tail());
+    }
+    Ok(())
+}
+
+/// The VMM is killed at moments all over a boot; nothing of it is left.
+fn killed() -> Result<()> {
+    file("GUEST_KERNEL")?;
+    // The last ones are in user space, if they get so far.
+    for milliseconds in [20, 60, 150, 300, 500, 800, 1200, 1700, 2300, 3000] {
+        let mut vmm = Command::new("/proc/self/exe")
+            .args(["--loaded", "linux-boot-two-cpus"])
+            .stdout(Stdio::null())
+            .spawn()?;
+        thread::sleep(Duration::from_millis(milliseconds));
+        vmm.kill()?;
+        vmm.wait()?;
+        crate::module::wait_unused()?;
+    }
     Ok(())
 }
