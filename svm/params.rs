@@ -7,6 +7,9 @@ kvm_sys::module_params! {
 
     /// Whether guests may run guests of their own: not yet.
     static NESTED: Param<i32> = 0, "nested", 0o444, "nested virtualization (not offered yet)";
+
+    /// Whether the processor delivers interrupts without exits: not yet.
+    static AVIC: Param<bool> = false, "avic", 0o444, "interrupts without exits (not offered yet)";
 }
 
 /// Takes back what was asked for and isn't there, so that the files show what
@@ -19,5 +22,9 @@ pub(crate) fn settle() {
     if NESTED.get() != 0 {
         kernel::pr_warn!("nested={}: nested virtualization isn't offered yet\n", NESTED.get());
         NESTED.set(0);
+    }
+    if AVIC.get() {
+        kernel::pr_warn!("avic=1: AVIC isn't used yet\n");
+        AVIC.set(false);
     }
 }
