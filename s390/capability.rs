@@ -30,6 +30,7 @@ pub(crate) fn check(capability: u32) -> u32 {
         | KVM_CAP_S390_USER_OPEREXEC
         | KVM_CAP_S390_VCPU_RESETS
         | KVM_CAP_VM_ATTRIBUTES => 1,
+        KVM_CAP_S390_IRQ_STATE => 1,
         KVM_CAP_S390_MEM_OP => mem_op::MOST,
         _ => 0,
     }

@@ -8,25 +8,50 @@ use crate::{
     vm::Choice,
 };
 use kernel::error::Result;
-use kvm_sys::process;
+use kvm_core::io_bus::Space;
 use kvm_uapi::run::reason;
 
 /// DIAGNOSE.
 pub(super) fn handle(cx: &mut Cx<'_>) -> Result<Next> {
     let function = operand(cx, cx.state.insn().base2(), 1).unwrap_or(0) as u16;
     match function {
+        // The guest spins.
         0x44 => {
-            process::cond_resched();
+            let _ = cx.vm.vcpus().yield_to_any(cx.vcpu);
             Ok(Next::Resume)
         }
         0x9c => {
-            // The one that is to run gets its turn sooner if this one waits.
-            process::cond_resched();
+            yield_to(cx);
             Ok(Next::Resume)
         }
         0x308 => reset(cx),
+        0x500 => notify(cx),
         _ => Ok(Next::Intercept),
     }
+}
+
+/// The guest waits for a CPU.
+fn yield_to(cx: &Cx<'_>) {
+    let wanted = cx.state.gpr(cx.state.insn().r1()) as u16;
+    let target = cx.vm.vcpus().iter().find(|vcpu| vcpu.id() == u32::from(wanted));
+    if let Some(target) = target.filter(|target| !target.shared().is_running()) {
+        let _ = cx.vm.vcpus().yield_to(cx.vcpu, target.index());
+    }
+}
+
+/// A virtio-ccw queue has something: the subchannel is in general register 2, the
+/// queue in 3. The answer in 2 is a cookie, which isn't needed here.
+fn notify(cx: &mut Cx<'_>) -> Result<Next> {
+    const CCW_NOTIFY: u64 = 3;
+    if !cx.vm.arch().choices.has(Choice::Css) || cx.state.gpr(1) != CCW_NOTIFY {
+        return Ok(Next::Intercept);
+    }
+    let (subchannel, queue) = (cx.state.gpr(2) & 0xffff_ffff, cx.state.gpr(3));
+    if !cx.vm.io().write(&cx.vm, Space::CcwNotify, subchannel, &queue.to_ne_bytes()) {
+        return Ok(Next::Intercept);
+    }
+    cx.state.set_gpr(2, 0);
+    Ok(Next::Resume)
 }
 
 /// Flags of a reset for userspace.

@@ -4,16 +4,18 @@
 use crate::{
     floating::{self, Floating, Io},
     sie::Sie,
+    state::Cx,
 };
+use core::mem::size_of;
 use kernel::prelude::*;
 use kvm_core::{vcpu::Vcpu, vm::Vm};
 use kvm_sys::user;
 use kvm_uapi::{
     ioctl::s390::{KVM_S390_INTERRUPT, KVM_S390_IRQ},
-    s390::{Interrupt, Irq},
+    s390::{Interrupt, Irq, IrqState},
 };
 use s390_arch::{
-    pending::{external, External, Kinds, MachineCheck, Stop},
+    pending::{external, External, Kinds, Local, MachineCheck, Stop},
     program::Program,
 };
 
@@ -76,7 +78,7 @@ fn from_interrupt(interrupt: &Interrupt) -> Result<Irq> {
 fn inject(vcpu: &Vcpu<Sie>, irq: &Irq) -> Result<u32> {
     let shared = vcpu.shared();
     let [first, second, third, fourth, fifth, sixth, ..] = irq.u;
-    let posted = |change: &mut dyn FnMut(&mut s390_arch::pending::Local)| {
+    let posted = |change: &mut dyn FnMut(&mut Local)| {
         let _ = shared.post(|local| {
             change(local);
             true
@@ -227,4 +229,104 @@ pub(super) fn host(what: u16, parameter: Option<u32>, parameter_2: u64) -> Float
         parameter_2: Some(parameter_2),
         ..External::new(external::HOST)
     })
+}
+
+/// Bytes of an interruption in a list.
+const EACH: u32 = size_of::<Irq>() as u32;
+/// Most that can wait for one CPU: an emergency signal of each, and the others.
+const MOST: u32 = 256 + 10;
+
+/// `KVM_S390_GET_IRQ_STATE`: what waits for this CPU; the number of bytes.
+pub(super) fn get_state(cx: &Cx<'_>, arg: usize) -> Result<u32> {
+    let state: IrqState = user::read(arg)?;
+    if state.len == 0 {
+        return Err(EINVAL);
+    }
+    let local = cx.vcpu.shared().with_local(|local| local.clone());
+    let mut used = 0_u32;
+    let mut put = |type_: u64, words: [u64; 6]| -> Result {
+        let [a, b, c, d, e, f] = words;
+        let next = used.wrapping_add(EACH);
+        if next > state.len {
+            return Err(ENOBUFS);
+        }
+        let at = (state.buf as usize).wrapping_add(used as usize);
+        user::write(at, &Irq { type_, u: [a, b, c, d, e, f, 0, 0] })?;
+        used = next;
+        Ok(())
+    };
+    for kind in local.kinds.iter() {
+        if kind == Kinds::EMERGENCY {
+            for sender in local.emergencies() {
+                put(kind::EMERGENCY, [u64::from(sender) << 48, 0, 0, 0, 0, 0])?;
+            }
+        } else if let Some((type_, words)) = describe(&local, kind) {
+            put(type_, words)?;
+        }
+    }
+    Ok(used)
+}
+
+/// An interruption that waits, as the ABI has it.
+fn describe(local: &Local, kind: Kinds) -> Option<(u64, [u64; 6])> {
+    const NONE: [u64; 6] = [0; 6];
+    Some(match kind {
+        Kinds::PROGRAM => (kind::PROGRAM, program_words(&local.program)),
+        Kinds::MACHINE_CHECK => {
+            let check = &local.machine_check;
+            let logout = u128::from_be_bytes(check.fixed_logout);
+            let damage = u64::from(check.external_damage) << 32;
+            let logout = [(logout >> 64) as u64, logout as u64];
+            let [first, second] = logout;
+            let words =
+                [check.subclasses, check.code, check.failing_storage, damage, first, second];
+            (kind::MACHINE_CHECK, words)
+        }
+        Kinds::EXTERNAL_CALL => {
+            (kind::EXTERNAL_CALL, [u64::from(local.external_call) << 48, 0, 0, 0, 0, 0])
+        }
+        Kinds::CLOCK_COMPARATOR => (kind::CLOCK_COMPARATOR, NONE),
+        Kinds::CPU_TIMER => (kind::CPU_TIMER, NONE),
+        Kinds::PFAULT_INIT => (kind::PFAULT_INIT, [0, local.pfault, 0, 0, 0, 0]),
+        Kinds::RESTART => (kind::RESTART, NONE),
+        Kinds::SET_PREFIX => (kind::SET_PREFIX, [u64::from(local.prefix) << 32, 0, 0, 0, 0, 0]),
+        Kinds::STOP => {
+            let flags = u64::from(local.stop.store_status) << 32;
+            (kind::STOP, [flags, 0, 0, 0, 0, 0])
+        }
+        _ => return None,
+    })
+}
+
+/// What [`program`] reads.
+fn program_words(program: &Program) -> [u64; 6] {
+    let codes = u64::from(program.data_code) << 32
+        | u64::from(program.code) << 16
+        | u64::from(program.monitor_class);
+    let rewind = if program.is_nullifying() && !program.rewind { 8 } else { 0 };
+    let flags = u64::from(program.length & 6) | u64::from(program.length != 0) | rewind;
+    let ids = u64::from(program.per_code) << 56
+        | u64::from(program.per_atmid) << 48
+        | u64::from(program.exception_access) << 40
+        | u64::from(program.per_access) << 32
+        | u64::from(program.operand_access) << 24
+        | flags << 16;
+    [program.translation, program.monitor_code, program.per_address, codes, ids, 0]
+}
+
+/// `KVM_S390_SET_IRQ_STATE`: what is to wait for this CPU, for which nothing waits.
+pub(super) fn set_state(cx: &Cx<'_>, arg: usize) -> Result<u32> {
+    let state: IrqState = user::read(arg)?;
+    let is_list = state.len != 0 && state.len % EACH == 0 && state.len <= MOST * EACH;
+    if !is_list {
+        return Err(EINVAL);
+    }
+    if !cx.vcpu.shared().kinds().is_empty() {
+        return Err(EBUSY);
+    }
+    for offset in (0..state.len).step_by(EACH as usize) {
+        let irq: Irq = user::read((state.buf as usize).wrapping_add(offset as usize))?;
+        let _ = inject(cx.vcpu, &irq)?;
+    }
+    Ok(0)
 }
