@@ -1,11 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Interruptions: clocks, other CPUs, userspace.
 
+use std::os::fd::{AsFd, AsRawFd};
 use std::thread;
 use std::time::Duration;
 
 use kvm_uapi::ioctl::s390 as z;
-use kvm_uapi::s390::Interrupt;
+use kvm_uapi::irq::{
+    Ioeventfd, KVM_IOEVENTFD_FLAG_DATAMATCH, KVM_IOEVENTFD_FLAG_VIRTIO_CCW_NOTIFY,
+};
+use kvm_uapi::s390::{Interrupt, Irq, IrqState};
+use kvm_uapi::vcpu::EnableCap;
+use kvm_uapi::{cap, ioctl};
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::super::request::give;
 use super::super::vcpu::Vcpu;
@@ -25,6 +33,9 @@ pub(super) const CASES: &[Case] = &[
     case("micro-event-io", io),
     case("micro-event-masked", masked),
     case("micro-event-machine-check", machine_check),
+    case("micro-event-irq-state", irq_state),
+    case("micro-event-ccw-notify", ccw_notify),
+    case("micro-event-yield", yield_time),
 ];
 
 /// Where external interruptions go.
@@ -278,5 +289,79 @@ fn machine_check() -> Result<()> {
     vcpu.inject(MACHINE_CHECK, [0x1000_0000, 0x0040_0000_0000_0000, 0, 0, 0, 0, 0, 0])?;
     check_eq!(vcpu.report()?, 9);
     check_eq!(vm.read(0xe8)?, 0x0040_0000_0000_0000, "code");
+    Ok(())
+}
+
+/// What waits for a CPU can be read, and set for another one.
+fn irq_state() -> Result<()> {
+    const CALL_TYPE: u64 = 0xffff_1202;
+    const EMERGENCY_TYPE: u64 = 0xffff_1201;
+    let vm = Vm::new()?;
+    vm.need(cap::KVM_CAP_S390_IRQ_STATE, "KVM_CAP_S390_IRQ_STATE")?;
+    let (old, new) = (vm.vcpu(0)?, vm.vcpu(1)?);
+    old.inject(EMERGENCY_TYPE, [7 << 48, 0, 0, 0, 0, 0, 0, 0])?;
+    old.inject(EMERGENCY_TYPE, [3 << 48, 0, 0, 0, 0, 0, 0, 0])?;
+    old.inject(CALL_TYPE, [5 << 48, 0, 0, 0, 0, 0, 0, 0])?;
+    old.inject(PROGRAM, [0x5000, 0, 0, 0x11 << 16, 0x0d << 16, 0, 0, 0])?;
+    let read = |vcpu: &Vcpu, room: u32| -> Result<Vec<Irq>, Errno> {
+        let mut list = [Irq { type_: 0, u: [0; 8] }; 8];
+        let state =
+            IrqState { buf: list.as_mut_ptr() as u64, flags: 0, len: room * 72, reserved: [0; 4] };
+        let used = vcpu.give(z::KVM_S390_GET_IRQ_STATE, &state)?;
+        Ok(list.into_iter().take(usize::try_from(used).unwrap_or(0) / 72).collect())
+    };
+    check_eq!(read(&old, 2), Err(Errno::ENOBUFS));
+    let list = read(&old, 8)?;
+    let mut types: Vec<u64> = list.iter().map(|irq| irq.type_).collect();
+    types.sort_unstable();
+    check_eq!(types, [PROGRAM, EMERGENCY_TYPE, EMERGENCY_TYPE, CALL_TYPE]);
+    let state = IrqState {
+        buf: list.as_ptr() as u64,
+        flags: 0,
+        len: u32::try_from(list.len() * 72)?,
+        reserved: [0; 4],
+    };
+    new.give(z::KVM_S390_SET_IRQ_STATE, &state)?;
+    check_eq!(read(&new, 8)?, list, "what was set");
+    check_eq!(new.give(z::KVM_S390_SET_IRQ_STATE, &state), Err(Errno::EBUSY), "once more");
+    Ok(())
+}
+
+/// A notification of virtio-ccw signals an eventfd, if one waits for that queue.
+fn ccw_notify() -> Result<()> {
+    let vm = Vm::new()?;
+    let event = EventFd::from_flags(EfdFlags::EFD_NONBLOCK)?;
+    let request = Ioeventfd {
+        datamatch: 2,
+        addr: 0x1_0004,
+        len: 8,
+        fd: event.as_fd().as_raw_fd(),
+        flags: KVM_IOEVENTFD_FLAG_DATAMATCH | KVM_IOEVENTFD_FLAG_VIRTIO_CCW_NOTIFY,
+        pad: [0; 36],
+    };
+    give(vm.file(), ioctl::KVM_IOEVENTFD, &request)?;
+    let mut code = Code::new().load(1, 3).load(2, 0x1_0004);
+    for queue in [2, 1] {
+        code = code.load(3, queue).load(2, 0x1_0004).diagnose(2, 4, 0x500).report(2);
+    }
+    let vcpu = vm.start(&code)?;
+    let css =
+        EnableCap { cap: cap::KVM_CAP_S390_CSS_SUPPORT, flags: 0, args: [0; 4], pad: [0; 64] };
+    vcpu.give(ioctl::KVM_ENABLE_CAP, &css)?;
+    check_eq!(vcpu.report()?, 0, "cookie");
+    check_eq!(event.read()?, 1, "signals");
+    let exit = vcpu.run()?;
+    let is_diagnose = matches!(exit, Exit::Sie { code: icpt::INSTRUCTION, ipa: 0x8324, .. });
+    ensure!(is_diagnose, "another queue: {exit:x?}");
+    Ok(())
+}
+
+/// Yielding to anybody, to itself, to nobody does no harm.
+fn yield_time() -> Result<()> {
+    let vm = Vm::new()?;
+    let code = Code::new().diagnose(0, 0, 0x44).load(2, 1).diagnose(2, 0, 0x9c);
+    let vcpu = vm.start(&code.load(2, 77).diagnose(2, 0, 0x9c).load(1, 1).report(1))?;
+    let _other = vm.vcpu(1)?;
+    check_eq!(vcpu.report()?, 1);
     Ok(())
 }
