@@ -6,7 +6,7 @@ use crate::{
     inject,
     state::{Cx, Next},
 };
-use kernel::{error::Result, prelude::*};
+use kernel::error::Result;
 use kvm_core::memory::Fault;
 use kvm_paging::{addr::Gpa, entry::Access};
 use s390_arch::{

@@ -2,7 +2,7 @@
 //! Storing the status of a CPU (Principles of Operation, "Store Status").
 
 use crate::{state::Cx, sync};
-use kernel::{error::Result, prelude::*};
+use kernel::error::Result;
 use kvm_paging::addr::Gpa;
 use kvm_sys::s390::registers::{self, Registers};
 use s390_arch::lowcore::{status, SAVE_AREA};

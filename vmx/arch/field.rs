@@ -100,8 +100,8 @@ fields! {
 macro_rules! slots {
     ($($(#[$doc:meta])* $name:ident = $encoding:literal,)*) => {
         /// A field with a copy in memory. They come in three groups of at most 64: the state
-        /// that a running guest changes ([`Slot::GUEST`]), what only software changes
-        /// ([`Slot::CONTROL`]), and what an exit tells ([`Slot::EXIT`]).
+        /// that a running guest changes, from [`Slot::CONTROL`] on what only software changes,
+        /// and from [`Slot::EXIT`] on what an exit tells.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
         pub enum Slot {

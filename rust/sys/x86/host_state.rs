@@ -119,6 +119,11 @@ impl<T: Crash> CrashCallback<T> {
         Self(PhantomData)
     }
 
+    /// The kernel calls it on a CPU that is to stop.
+    ///
+    /// # Safety
+    ///
+    /// None: the kernel's type of callbacks wants it unsafe.
     unsafe extern "C" fn called() {
         crate::irq::with_irqs_off(|off| T::crash(off));
     }
