@@ -185,6 +185,13 @@ fn pack(place: &Place, request: &Request, kernel: &Kernel, path: &Path) -> Resul
         let initramfs = path.with_file_name(guest::INITRAMFS);
         guest::initramfs(place, &initramfs)?;
         files.push(initramfs);
+        if request.root() == Root::Initramfs {
+            for file in guest::vmm(place)? {
+                let path = file.to_string_lossy().into_owned();
+                archive.copy(&file, &path)?;
+                libraries(&mut archive, &file)?;
+            }
+        }
         env.extend(guest::environment(place)?);
     }
     for file in &files {

@@ -2,7 +2,8 @@
 //! What guests inside the machines are made of: the stock kernel, and an initramfs with the project's small
 //! user space (tests/guest) and the modules it loads.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -49,7 +50,32 @@ pub fn environment_s390(image: &Path) -> Vec<(String, String)> {
     ]
 }
 
-/// What tells a command in a machine with the shared root where the files are.
+/// What cases with guests run.
+const PROGRAMS: &[&str] =
+    &["/usr/bin/qemu-system-x86_64", "/usr/sbin/mkfs.ext4", "/usr/sbin/e2fsck"];
+
+/// QEMU with what it needs of its firmware, and the guest's kernel, for a machine without the shared root;
+/// this program itself runs in that.
+pub fn vmm(place: &Place) -> Result<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> =
+        PROGRAMS.iter().map(PathBuf::from).chain([Path::new("/").join(VMLINUX)]).collect();
+    for dir in ["/usr/share/seabios", "/usr/share/qemu"] {
+        for entry in fs::read_dir(dir).with_context(|| format!("listing {dir}"))? {
+            let path = entry.with_context(|| format!("listing {dir}"))?.path();
+            let is_firmware = path.extension().is_some_and(|kind| kind == "bin" || kind == "rom");
+            if is_firmware && path.exists() {
+                files.push(path);
+            }
+        }
+    }
+    let kernel = kernel::find(&place.cache, "stock")?;
+    let image =
+        kernel.image.strip_prefix(place.cache.root()).context("a kernel outside the root")?;
+    files.push(Path::new("/").join(image));
+    Ok(files)
+}
+
+/// What tells a command in a machine with the shared root, or what [`vmm`] names of it, where the files are.
 pub fn environment(place: &Place) -> Result<Vec<(String, String)>> {
     let kernel: Kernel = kernel::find(&place.cache, "stock")?;
     let image =

@@ -50,6 +50,15 @@ pub(crate) fn variant(smp: u32, change: impl FnOnce(&mut Options)) -> Result<()>
     Ok(())
 }
 
+/// A boot to user space, and the way down again.
+pub(crate) fn boot(smp: u32) -> Result<()> {
+    let mut options = options(Image::Elf, "quiet cryptomgr.notests")?;
+    options.smp = smp;
+    let mut guest = Linux::boot(&options)?;
+    checks::cpu(&mut guest, smp)?;
+    guest.power_off()
+}
+
 /// Guest memory below and above the hole for devices at 4 GiB; the machine needn't have as much.
 pub(crate) fn four_gib() -> Result<()> {
     const POLICY: &str = "/proc/sys/vm/overcommit_memory";

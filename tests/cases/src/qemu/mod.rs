@@ -26,6 +26,7 @@ use crate::case::{Case, Vmm};
 use linux::Image;
 
 const AMD: &[&str] = &["amd"];
+const INTEL: &[&str] = &["intel"];
 
 /// The cases, in the order in which they run.
 pub(crate) const CASES: &[Case] = &[
@@ -47,6 +48,7 @@ pub(crate) const CASES: &[Case] = &[
             options.more.extend(["-overcommit", "cpu-pm=on"].map(str::to_owned))
         })
     }),
+    on_intel("qemu-linux-1", || matrix::boot(1)),
     case("qemu-linux-4g", "qemu-variants", matrix::four_gib),
     case("idle", "qemu-control", control::idle),
     case("pause", "qemu-control", control::pause),
@@ -67,4 +69,9 @@ pub(crate) const CASES: &[Case] = &[
 
 const fn case(name: &'static str, group: &'static str, body: fn() -> Result<()>) -> Case {
     Case::vmm(name, AMD, Vmm { group, mem_mib: 2048 }, body)
+}
+
+/// A case of its own for the intel machine, which is slow.
+const fn on_intel(name: &'static str, body: fn() -> Result<()>) -> Case {
+    Case::vmm(name, INTEL, Vmm { group: name, mem_mib: 2048 }, body).long()
 }
