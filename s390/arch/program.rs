@@ -113,7 +113,7 @@ impl Program {
             0x1c | 0x20 | 0x21 | 0x22 | 0x23 | 0x24 | 0x25 | 0x26 | 0x27 => Detail::Translation,
             // ALEN translation, ALE sequence, ASTE validity, sequence, instance,
             // extended authority.
-            0x28 | 0x29 | 0x2a | 0x2b | 0x2c | 0x2d => Detail::AccessRegister,
+            0x28..=0x2d => Detail::AccessRegister,
             code::SEGMENT
             | code::PAGE
             | code::ASCE_TYPE
