@@ -270,16 +270,11 @@ pub(crate) fn read(
     let length = bytes.len();
     let mut rest = bytes;
     pages(cx, address, access_register, length, Purpose::Fetch, |at, count| {
-        let (now, later) = mem_split(&mut rest, count).ok_or(EFAULT)?;
+        let (now, later) = core::mem::take(&mut rest).split_at_mut_checked(count).ok_or(EFAULT)?;
         cx.vm.memory().read(Gpa::new(at), now)?;
         rest = later;
         Ok(())
     })
-}
-
-/// Splits off the first bytes, leaving nothing behind.
-fn mem_split<'a>(rest: &mut &'a mut [u8], count: usize) -> Option<(&'a mut [u8], &'a mut [u8])> {
-    core::mem::take(rest).split_at_mut_checked(count)
 }
 
 /// Writes bytes at a logical address of the guest that runs.

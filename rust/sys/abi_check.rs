@@ -82,8 +82,8 @@ const _: () = {
 macro_rules! same_sync_regs {
     ($($field:ident = $offset:ident;)*) => { $(
         const_assert_eq!(
-            offset_of!(bindings::kvm_run, s) + offset_of!(bindings::kvm_sync_regs, $field),
-            kvm_uapi::s390::run::$offset
+            offset_of!(bindings::kvm_sync_regs, $field),
+            kvm_uapi::s390::run::$offset.wrapping_sub(offset_of!(bindings::kvm_run, s))
         );
     )* };
 }

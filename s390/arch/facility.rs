@@ -26,13 +26,13 @@ impl Facilities {
     /// Whether it is among them.
     pub fn has(&self, number: u8) -> bool {
         let word = self.0.get(usize::from(number >> 6)).copied().unwrap_or(0);
-        word << (number & 63) >> 63 != 0
+        word.wrapping_shl(u32::from(number & 63)) >> 63 != 0
     }
 
     /// Adds one.
     pub fn add(&mut self, number: u8) {
         if let Some(word) = self.0.get_mut(usize::from(number >> 6)) {
-            *word |= 1_u64 << 63 >> (number & 63);
+            *word |= (1_u64 << 63).wrapping_shr(u32::from(number & 63));
         }
     }
 

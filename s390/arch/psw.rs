@@ -87,7 +87,7 @@ impl Psw {
     /// Sets the condition code.
     pub fn set_condition(&mut self, code: u8) {
         let field = 3_u64 << Mask::CONDITION_SHIFT;
-        self.mask = self.mask & !field | (code as u64 & 3) << Mask::CONDITION_SHIFT;
+        self.mask = self.mask & !field | (u64::from(code) & 3) << Mask::CONDITION_SHIFT;
     }
 
     /// An address in this PSW's addressing mode.

@@ -214,7 +214,7 @@ fn store_control(cx: &mut Cx<'_>, place: Address, size: usize) -> Result<Next> {
         let value = control(cx, number).to_be_bytes();
         let skip = value.len().saturating_sub(size);
         chunk.iter_mut().zip(value.iter().skip(skip)).for_each(|(to, from)| *to = *from);
-        used += size;
+        used = size.saturating_add(used);
     }
     let bytes = bytes.get(..used).ok_or(EINVAL)?;
     attempt!(cx, guest::write(cx, address, place.base, bytes));

@@ -60,7 +60,8 @@ impl DatTable {
         // SAFETY: No preconditions.
         let start = unsafe { kvm_helper_dat_table_alloc(order_of(mask)) };
         let start = NonNull::new(start.cast::<u64>()).ok_or(ENOMEM)?;
-        let words = (kernel::page::PAGE_SIZE << order_of(mask)) / size_of::<u64>();
+        // 512 words a page.
+        let words = 512_usize.wrapping_shl(order_of(mask));
         for index in 0..words {
             // What follows the entries of a page table is their status.
             let value = if index <= mask { Dat::EMPTY.0 } else { 0 };
