@@ -40,15 +40,14 @@ pub(crate) fn run(cx: &mut Cx<'_>) -> Result<u32> {
         return Err(EINTR);
     }
     let shared = cx.vcpu.shared();
-    let starts = shared.is_stopped();
-    if starts {
+    if shared.is_stopped() {
         if cx.vm.arch().choices.has(Choice::UserCpuState) {
             return Err(EINVAL);
         }
         start(cx);
     }
     sync::accept(cx)?;
-    if starts {
+    if mem::take(&mut cx.state.starts) {
         map_first(cx)?;
     }
     let mut loaded = mem::take(&mut cx.state.registers);
@@ -64,6 +63,7 @@ pub(crate) fn run(cx: &mut Cx<'_>) -> Result<u32> {
 /// From the stopped to the operating state.
 pub(crate) fn start(cx: &mut Cx<'_>) {
     cx.vcpu.shared().set_stopped(false);
+    cx.state.starts = true;
     cx.state.set_flags(CpuFlags::STOPPED, false);
     cx.state.flush();
 }

@@ -60,6 +60,8 @@ pub(crate) struct VcpuState {
     pub(crate) kinds: Kinds,
     /// It sleeps until an interruption: the clock comparator is looked at here.
     pub(crate) waits: bool,
+    /// It was stopped, and hasn't run since.
+    pub(crate) starts: bool,
     /// Page faults that the guest handles.
     pub(crate) pfault: Pfault,
     /// What DIAGNOSE 318 set.
@@ -81,6 +83,7 @@ impl VcpuState {
             space: vm.memory().root(),
             kinds: Kinds::empty(),
             waits: false,
+            starts: false,
             pfault: Pfault::OFF,
             diag318: 0,
         }? Error);
