@@ -72,14 +72,16 @@ pub fn install<V: Vendor>() -> Result<Filled<Host>> {
     }
     let words = x86::capabilities();
     let mut kernel = FeatureSet::of_kernel(&words);
-    // Five levels of the guest's own tables don't depend on those of the host.
-    kernel.insert(F::LA57);
     // Words that the kernel doesn't keep count as all enabled, and say nothing.
     let unknown = FeatureSet::of_kernel(&[0; x86::CAPABILITY_WORDS]);
+    let synthesized = kernel.without(&unknown);
+    // Five levels of the guest's own tables depend on the processor only, not on
+    // those of the host.
+    kernel.insert(F::LA57);
     let caps = HostCaps {
         finished,
         kernel,
-        synthesized: kernel.without(&unknown),
+        synthesized,
         xcr0: x86::xcr::supported_xcr0(),
         xss: x86::xcr::supported_xss(),
         pv: pv::features(),
