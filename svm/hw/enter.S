@@ -9,15 +9,7 @@
 #include <linux/linkage.h>
 #include <asm/asm.h>
 #include <asm/nospec-branch.h>
-
-/* Offsets in the array of general registers, in the encoding's order. */
-#define GPR_RCX	(1 * 8)
-#define GPR_RDX	(2 * 8)
-#define GPR_RBX	(3 * 8)
-#define GPR_RBP	(5 * 8)
-#define GPR_RSI	(6 * 8)
-#define GPR_RDI	(7 * 8)
-#define GPR_R(n)	((n) * 8)
+#include "../../rust/x86/registers.h"
 
 	.section .noinstr.text, "ax"
 
@@ -54,19 +46,8 @@ SYM_FUNC_START(kvm_svm_enter)
 	mov	%rdi, %rax
 1:	vmload	%rax
 2:
-	mov	GPR_RCX(%rsi), %rcx
-	mov	GPR_RDX(%rsi), %rdx
-	mov	GPR_RBX(%rsi), %rbx
-	mov	GPR_RBP(%rsi), %rbp
+	LOAD_GUEST_REGISTERS %rsi
 	mov	GPR_RDI(%rsi), %rdi
-	mov	GPR_R(8)(%rsi), %r8
-	mov	GPR_R(9)(%rsi), %r9
-	mov	GPR_R(10)(%rsi), %r10
-	mov	GPR_R(11)(%rsi), %r11
-	mov	GPR_R(12)(%rsi), %r12
-	mov	GPR_R(13)(%rsi), %r13
-	mov	GPR_R(14)(%rsi), %r14
-	mov	GPR_R(15)(%rsi), %r15
 	mov	GPR_RSI(%rsi), %rsi
 
 	ALTERNATIVE "", __CLEAR_CPU_BUFFERS, X86_FEATURE_CLEAR_CPU_BUF_VM
@@ -75,20 +56,8 @@ SYM_FUNC_START(kvm_svm_enter)
 
 	/* RAX and RSP are the host's, all other general registers the guest's. */
 	pop	%rax
-	mov	%rcx, GPR_RCX(%rax)
-	mov	%rdx, GPR_RDX(%rax)
-	mov	%rbx, GPR_RBX(%rax)
-	mov	%rbp, GPR_RBP(%rax)
-	mov	%rsi, GPR_RSI(%rax)
+	SAVE_GUEST_REGISTERS %rax
 	mov	%rdi, GPR_RDI(%rax)
-	mov	%r8, GPR_R(8)(%rax)
-	mov	%r9, GPR_R(9)(%rax)
-	mov	%r10, GPR_R(10)(%rax)
-	mov	%r11, GPR_R(11)(%rax)
-	mov	%r12, GPR_R(12)(%rax)
-	mov	%r13, GPR_R(13)(%rax)
-	mov	%r14, GPR_R(14)(%rax)
-	mov	%r15, GPR_R(15)(%rax)
 
 	pop	%rax
 5:	vmsave	%rax
@@ -100,21 +69,8 @@ SYM_FUNC_START(kvm_svm_enter)
 	FILL_RETURN_BUFFER %rax, RSB_CLEAR_LOOPS, X86_FEATURE_RSB_VMEXIT
 	UNTRAIN_RET_VM
 
-	/* Nor its speculation, by values that are still in registers. */
-	xor	%ecx, %ecx
-	xor	%edx, %edx
+	CLEAR_GUEST_REGISTERS
 	xor	%ebx, %ebx
-	xor	%ebp, %ebp
-	xor	%esi, %esi
-	xor	%edi, %edi
-	xor	%r8d, %r8d
-	xor	%r9d, %r9d
-	xor	%r10d, %r10d
-	xor	%r11d, %r11d
-	xor	%r12d, %r12d
-	xor	%r13d, %r13d
-	xor	%r14d, %r14d
-	xor	%r15d, %r15d
 
 	pop	%r15
 	pop	%r14

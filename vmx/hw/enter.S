@@ -10,16 +10,7 @@
 #include <asm/nospec-branch.h>
 #include <asm/percpu.h>
 #include <asm/unwind_hints.h>
-
-/* Offsets in the array of general registers, in the encoding's order. */
-#define GPR_RAX	(0 * 8)
-#define GPR_RCX	(1 * 8)
-#define GPR_RDX	(2 * 8)
-#define GPR_RBX	(3 * 8)
-#define GPR_RBP	(5 * 8)
-#define GPR_RSI	(6 * 8)
-#define GPR_RDI	(7 * 8)
-#define GPR_R(n)	((n) * 8)
+#include "../../rust/x86/registers.h"
 
 /* The VMCS field of the stack pointer after an exit. */
 #define HOST_RSP	0x6c14
@@ -55,19 +46,8 @@ SYM_FUNC_START(kvm_vmx_enter)
 	vmwrite	%rsp, %rax
 1:
 	mov	GPR_RAX(%rdi), %rax
-	mov	GPR_RCX(%rdi), %rcx
-	mov	GPR_RDX(%rdi), %rdx
-	mov	GPR_RBX(%rdi), %rbx
-	mov	GPR_RBP(%rdi), %rbp
 	mov	GPR_RSI(%rdi), %rsi
-	mov	GPR_R(8)(%rdi), %r8
-	mov	GPR_R(9)(%rdi), %r9
-	mov	GPR_R(10)(%rdi), %r10
-	mov	GPR_R(11)(%rdi), %r11
-	mov	GPR_R(12)(%rdi), %r12
-	mov	GPR_R(13)(%rdi), %r13
-	mov	GPR_R(14)(%rdi), %r14
-	mov	GPR_R(15)(%rdi), %r15
+	LOAD_GUEST_REGISTERS %rdi
 	mov	GPR_RDI(%rdi), %rdi
 
 	/* What the kernel left in the processor's buffers isn't for the guest. */
@@ -90,37 +70,12 @@ SYM_INNER_LABEL_ALIGN(kvm_vmx_exited, SYM_L_GLOBAL)
 	push	%rdi
 	mov	16(%rsp), %rdi
 	mov	%rax, GPR_RAX(%rdi)
-	mov	%rcx, GPR_RCX(%rdi)
-	mov	%rdx, GPR_RDX(%rdi)
-	mov	%rbx, GPR_RBX(%rdi)
-	mov	%rbp, GPR_RBP(%rdi)
-	mov	%rsi, GPR_RSI(%rdi)
-	mov	%r8, GPR_R(8)(%rdi)
-	mov	%r9, GPR_R(9)(%rdi)
-	mov	%r10, GPR_R(10)(%rdi)
-	mov	%r11, GPR_R(11)(%rdi)
-	mov	%r12, GPR_R(12)(%rdi)
-	mov	%r13, GPR_R(13)(%rdi)
-	mov	%r14, GPR_R(14)(%rdi)
-	mov	%r15, GPR_R(15)(%rdi)
+	SAVE_GUEST_REGISTERS %rdi
 	pop	GPR_RDI(%rdi)
 	xor	%ebx, %ebx
 
-	/* The guest must not steer the host's speculation by values in registers. */
 4:	xor	%eax, %eax
-	xor	%ecx, %ecx
-	xor	%edx, %edx
-	xor	%ebp, %ebp
-	xor	%esi, %esi
-	xor	%edi, %edi
-	xor	%r8d, %r8d
-	xor	%r9d, %r9d
-	xor	%r10d, %r10d
-	xor	%r11d, %r11d
-	xor	%r12d, %r12d
-	xor	%r13d, %r13d
-	xor	%r14d, %r14d
-	xor	%r15d, %r15d
+	CLEAR_GUEST_REGISTERS
 
 	/* Nor by what it trained: before the first return. */
 	FILL_RETURN_BUFFER %rcx, RSB_CLEAR_LOOPS, X86_FEATURE_RSB_VMEXIT, \

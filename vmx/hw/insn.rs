@@ -3,22 +3,8 @@
 //! down, does nothing, and neither does one that fails; reads give 0 then.
 
 use core::arch::asm;
-use kvm_sys::x86::EX_TYPE_DEFAULT;
+use kvm_sys::{on_fault, x86::EX_TYPE_DEFAULT};
 use vmx_arch::field::Field;
-
-/// The kernel goes on at 3 when what is at 2 faults.
-macro_rules! on_fault {
-    () => {
-        concat!(
-            ".pushsection __ex_table, \"a\"\n",
-            ".balign 4\n",
-            ".long 2b - .\n",
-            ".long 3b - .\n",
-            ".long {kind}\n",
-            ".popsection"
-        )
-    };
-}
 
 /// VMREAD.
 ///

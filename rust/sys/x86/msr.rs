@@ -36,6 +36,7 @@ pub unsafe fn wrmsr(msr: u32, value: u64) -> Result {
 
 /// What the kernel does when the instruction between 2 and 3 faults: it goes on
 /// behind it. The operand `{kind}` says how; see `asm/extable.h`.
+#[macro_export]
 macro_rules! on_fault {
     () => {
         concat!(
