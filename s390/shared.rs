@@ -14,7 +14,7 @@ use kvm_sys::{
     kick::Kick,
     timer::{Expire, Timer},
 };
-use s390_arch::pending::{Gate, Kinds, Local};
+use s390_arch::pending::{Gate, Kinds, Local, Stop};
 
 /// Wakes a vCPU whose clock comparator is due.
 pub(crate) struct Alarm {
@@ -98,6 +98,30 @@ impl Shared {
             self.tell();
         }
         added
+    }
+
+    /// Asks it to stop; whether that wasn't asked for already.
+    pub(crate) fn post_stop(&self, store_status: bool) -> bool {
+        self.post(|local| {
+            let is_new = !local.kinds.contains(Kinds::STOP);
+            if is_new {
+                local.kinds |= Kinds::STOP;
+                local.stop = Stop { store_status };
+            }
+            is_new
+        })
+    }
+
+    /// Adds an external call of the CPU `caller`; whether none waited already.
+    pub(crate) fn post_external_call(&self, caller: u16) -> bool {
+        self.post(|local| {
+            let is_new = !local.kinds.contains(Kinds::EXTERNAL_CALL);
+            if is_new {
+                local.kinds |= Kinds::EXTERNAL_CALL;
+                local.external_call = caller;
+            }
+            is_new
+        })
     }
 
     /// The kinds of interruptions that wait.

@@ -11,7 +11,7 @@ use crate::{
 use kernel::{error::Result, sync::Arc};
 use kvm_core::vcpu::Vcpu;
 use s390_arch::{
-    pending::{Kinds, Stop},
+    pending::Kinds,
     sigp::{order, status, Outcome},
 };
 
@@ -119,15 +119,7 @@ fn sense(shared: &Shared) -> Outcome {
 }
 
 fn external_call(shared: &Shared, own: u8) -> Outcome {
-    let is_new = shared.post(|local| {
-        let is_new = !local.kinds.contains(Kinds::EXTERNAL_CALL);
-        if is_new {
-            local.kinds |= Kinds::EXTERNAL_CALL;
-            local.external_call = own.into();
-        }
-        is_new
-    });
-    if is_new {
+    if shared.post_external_call(own.into()) {
         Outcome::Accepted
     } else {
         Outcome::Status(status::EXTERNAL_CALL_PENDING)
@@ -143,15 +135,7 @@ fn stop_target(shared: &Shared, store_status: bool) -> Outcome {
             Outcome::Accepted
         };
     }
-    let is_new = shared.post(|local| {
-        let is_new = !local.kinds.contains(Kinds::STOP);
-        if is_new {
-            local.kinds |= Kinds::STOP;
-            local.stop = Stop { store_status };
-        }
-        is_new
-    });
-    if is_new {
+    if shared.post_stop(store_status) {
         Outcome::Accepted
     } else {
         Outcome::Busy

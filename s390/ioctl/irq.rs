@@ -15,7 +15,7 @@ use kvm_uapi::{
     s390::{Interrupt, Irq, IrqState},
 };
 use s390_arch::{
-    pending::{external, External, Kinds, Local, MachineCheck, Stop},
+    pending::{external, External, Kinds, Local, MachineCheck},
     program::Program,
 };
 
@@ -112,15 +112,7 @@ fn inject(vcpu: &Vcpu<Sie>, irq: &Irq) -> Result<u32> {
         }
         kind::EXTERNAL_CALL => {
             let caller = (first >> 48) as u16;
-            let added = shared.post(|local| {
-                let is_new = !local.kinds.contains(Kinds::EXTERNAL_CALL);
-                if is_new {
-                    local.external_call = caller;
-                    local.kinds |= Kinds::EXTERNAL_CALL;
-                }
-                is_new
-            });
-            if added {
+            if shared.post_external_call(caller) {
                 Ok(0)
             } else {
                 Err(EBUSY)
@@ -182,15 +174,7 @@ fn stop(vcpu: &Vcpu<Sie>, flags: u32) -> Result<u32> {
         // Its state belongs to whoever holds it.
         return if store_status { Err(EBUSY) } else { Ok(0) };
     }
-    let added = shared.post(|local| {
-        let is_new = !local.kinds.contains(Kinds::STOP);
-        if is_new {
-            local.kinds |= Kinds::STOP;
-            local.stop = Stop { store_status };
-        }
-        is_new
-    });
-    if added {
+    if shared.post_stop(store_status) {
         Ok(0)
     } else {
         Err(EBUSY)
