@@ -222,3 +222,18 @@ impl fmt::Display for Case {
         }
     }
 }
+
+/// Fails the case unless two values are equal, and shows both.
+macro_rules! check_eq {
+    ($left:expr, $right:expr $(,)?) => {
+        check_eq!($left, $right, "{}", stringify!($left))
+    };
+    ($left:expr, $right:expr, $($what:tt)+) => {{
+        let (left, right) = (&$left, &$right);
+        if *left != *right {
+            anyhow::bail!("{}: {left:x?} instead of {right:x?}", format_args!($($what)+));
+        }
+    }};
+}
+
+pub(crate) use check_eq;

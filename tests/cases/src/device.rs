@@ -2,7 +2,7 @@
 //! /dev/kvm and its ioctls.
 
 use std::fs::{File, OpenOptions};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -15,9 +15,10 @@ pub(crate) fn open() -> Result<File> {
     OpenOptions::new().read(true).write(true).open(PATH).with_context(|| format!("opening {PATH}"))
 }
 
-/// An ioctl whose argument is a number, or the address of something the kernel reads.
+/// An ioctl whose argument is a number.
 pub(crate) fn ioctl(file: &File, request: u32, arg: u64) -> Result<i32, Errno> {
-    // SAFETY: no request used here writes to its argument.
+    // SAFETY: the callers pass numbers, or addresses of what lives through the call and is as large as
+    // the request's number says.
     let answer = unsafe { libc::ioctl(file.as_raw_fd(), libc::c_ulong::from(request), arg) };
     Errno::result(answer)
 }
@@ -25,4 +26,16 @@ pub(crate) fn ioctl(file: &File, request: u32, arg: u64) -> Result<i32, Errno> {
 /// An ioctl whose argument is a structure that the kernel reads.
 pub(crate) fn ioctl_with<T>(file: &File, request: u32, argument: &T) -> Result<i32, Errno> {
     ioctl(file, request, std::ptr::from_ref(argument) as u64)
+}
+
+/// An ioctl whose argument is a structure that the kernel reads and writes.
+pub(crate) fn exchange<T>(file: &File, request: u32, argument: &mut T) -> Result<i32, Errno> {
+    ioctl(file, request, std::ptr::from_mut(argument) as u64)
+}
+
+/// An ioctl that makes a file.
+pub(crate) fn make(file: &File, request: u32, arg: u64) -> Result<File, Errno> {
+    let descriptor = ioctl(file, request, arg)?;
+    // SAFETY: the ioctl just made this descriptor, and nobody else knows it.
+    Ok(File::from(unsafe { OwnedFd::from_raw_fd(descriptor) }))
 }

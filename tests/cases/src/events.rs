@@ -18,8 +18,9 @@ use nix::errno::Errno;
 
 use crate::case::{Case, Skip};
 use crate::device;
+use crate::device::make;
 use crate::memory;
-use crate::vm::{make, new_vm};
+use crate::vm::new_vm;
 
 const ALL: &[&str] = &["amd", "intel", "z"];
 const X86: &[&str] = &["amd", "intel"];

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 
 use anyhow::{Context, Result, ensure};
 use kvm_uapi::{cap, ioctl, memory::UserspaceMemoryRegion};
@@ -14,6 +14,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
 use crate::case::{Case, Outcome};
+use crate::device::make;
 use crate::processor::Processor;
 use crate::{device, memory, module};
 
@@ -30,13 +31,6 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("vm/many-slots", ALL, many_slots),
     Case::new("vm/closing-order", ALL, closing_order),
 ];
-
-/// What an ioctl made.
-pub(crate) fn make(file: &File, request: u32, arg: u64) -> Result<File, Errno> {
-    let number = device::ioctl(file, request, arg)?;
-    // SAFETY: the ioctl just made this descriptor, and nobody else knows it.
-    Ok(File::from(unsafe { OwnedFd::from_raw_fd(number) }))
-}
 
 /// /dev/kvm and a new VM.
 pub(crate) fn new_vm() -> Result<(File, File)> {

@@ -301,13 +301,7 @@ fn report(
 fn expected(place: &Place) -> Result<BTreeMap<String, String>> {
     let path = place.tree.join("tests/kselftest.toml");
     let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    let mut reasons = BTreeMap::new();
-    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let (name, reason) =
-            line.split_once(" = ").with_context(|| format!("'{line}' in {}", path.display()))?;
-        reasons.insert(name.to_owned(), reason.trim_matches('"').to_owned());
-    }
-    Ok(reasons)
+    toml::from_str(&text).with_context(|| format!("reading {}", path.display()))
 }
 
 #[cfg(test)]

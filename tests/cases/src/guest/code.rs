@@ -33,17 +33,4 @@ macro_rules! guest {
     }};
 }
 
-/// Fails the case unless two values are equal, and shows both.
-macro_rules! check_eq {
-    ($left:expr, $right:expr $(,)?) => {
-        check_eq!($left, $right, "{}", stringify!($left))
-    };
-    ($left:expr, $right:expr, $($what:tt)+) => {{
-        let (left, right) = (&$left, &$right);
-        if *left != *right {
-            anyhow::bail!("{}: {left:x?} instead of {right:x?}", format_args!($($what)+));
-        }
-    }};
-}
-
-pub(super) use {check_eq, guest};
+pub(super) use guest;

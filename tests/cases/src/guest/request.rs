@@ -5,10 +5,11 @@
 //! what the modules' own ABI crate says is not believed here but tested.
 
 use std::fs::File;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use kvm_bindings as abi;
 use nix::errno::Errno;
+
+pub(super) use crate::device::{exchange, ioctl as call, ioctl_with as give, make};
 
 /// An ioctl that takes a number or nothing.
 const fn number(nr: u32) -> u32 {
@@ -112,34 +113,9 @@ requests! {
     HAS_DEVICE_ATTR = write::<abi::kvm_device_attr>(0xe3);
 }
 
-/// An ioctl whose argument is a number.
-pub(super) fn call(file: &File, request: u32, argument: u64) -> Result<i32, Errno> {
-    // SAFETY: the callers below pass numbers, or addresses of what lives through the call and is as
-    // large as the request's number says.
-    let answer = unsafe { libc::ioctl(file.as_raw_fd(), libc::c_ulong::from(request), argument) };
-    Errno::result(answer)
-}
-
-/// An ioctl whose argument is a structure that the kernel reads.
-pub(super) fn give<T>(file: &File, request: u32, argument: &T) -> Result<i32, Errno> {
-    call(file, request, std::ptr::from_ref(argument) as u64)
-}
-
-/// An ioctl whose argument is a structure that the kernel reads and writes.
-pub(super) fn exchange<T>(file: &File, request: u32, argument: &mut T) -> Result<i32, Errno> {
-    call(file, request, std::ptr::from_mut(argument) as u64)
-}
-
 /// An ioctl that fills a structure.
 pub(super) fn take<T: Default>(file: &File, request: u32) -> Result<T, Errno> {
     let mut value = T::default();
     exchange(file, request, &mut value)?;
     Ok(value)
-}
-
-/// An ioctl that makes a file.
-pub(super) fn make(file: &File, request: u32, argument: u64) -> Result<File, Errno> {
-    let descriptor = call(file, request, argument)?;
-    // SAFETY: the ioctl just made this descriptor, and nobody else knows it.
-    Ok(File::from(unsafe { OwnedFd::from_raw_fd(descriptor) }))
 }

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A debugger at QEMU's gdb stub: breakpoints, watchpoints, single steps.
 
-use std::fs;
-
 use anyhow::{Context, Result, ensure};
 
 use super::checks;
 use super::linux::{Image, Linux, options};
 use super::rsp::{Break, Rsp};
+use crate::processor;
 
 /// All of it, on a guest of two processors that still works afterwards.
 pub(crate) fn gdb() -> Result<()> {
@@ -71,14 +70,11 @@ fn breakpoints(guest: &mut Linux, gdb: &mut Rsp, function: u64) -> Result<()> {
 /// QEMU's emulation of SVM doesn't let a breakpoint instruction leave the guest: the guest gets the
 /// exception.
 fn kinds() -> Result<Vec<Break>> {
-    let emulated = is_emulated()?;
-    Ok(if emulated { vec![Break::Hardware] } else { vec![Break::Software, Break::Hardware] })
-}
-
-/// Whether the processor is QEMU's emulation.
-fn is_emulated() -> Result<bool> {
-    let info = fs::read_to_string("/proc/cpuinfo").context("reading /proc/cpuinfo")?;
-    Ok(info.contains("QEMU TCG"))
+    Ok(if processor::is_tcg()? {
+        vec![Break::Hardware]
+    } else {
+        vec![Break::Software, Break::Hardware]
+    })
 }
 
 /// Every single step ends where the code leads.
@@ -92,7 +88,7 @@ fn steps(guest: &mut Linux, gdb: &mut Rsp, places: &[u64]) -> Result<()> {
     let mut before = first;
     for (number, want) in places.iter().enumerate() {
         let mut have = gdb.rip(thread)?;
-        if have == before && have != *want && is_emulated()? {
+        if have == before && have != *want && processor::is_tcg()? {
             // QEMU's emulation steps once more at the end of a repeated instruction.
             gdb.step(thread)?;
             have = gdb.rip(thread)?;

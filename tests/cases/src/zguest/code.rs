@@ -111,18 +111,3 @@ impl Code {
         self.raw(&[0xa7, 0xf4, 0, 0])
     }
 }
-
-/// Fails the case unless two values are equal, and shows both.
-macro_rules! check_eq {
-    ($left:expr, $right:expr $(,)?) => {
-        check_eq!($left, $right, "{}", stringify!($left))
-    };
-    ($left:expr, $right:expr, $($what:tt)+) => {{
-        let (left, right) = (&$left, &$right);
-        if *left != *right {
-            anyhow::bail!("{}: {left:x?} instead of {right:x?}", format_args!($($what)+));
-        }
-    }};
-}
-
-pub(super) use check_eq;

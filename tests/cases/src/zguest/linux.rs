@@ -15,11 +15,11 @@ use kvm_uapi::ioctl::s390::{KVM_S390_INITIAL_RESET, KVM_S390_INTERRUPT, KVM_S390
 use kvm_uapi::s390::Interrupt;
 use nix::errno::Errno;
 
-use super::request::give;
 use super::sclp::{Sclp, ascii};
 use super::vcpu::{Exit, Vcpu, icpt};
 use super::vm::{MASK, Vm};
 use crate::deadline::Deadline;
+use crate::device::ioctl_with as give;
 use crate::ram::Ram;
 
 /// Where the initramfs goes.

@@ -13,7 +13,6 @@
 mod cases;
 mod code;
 pub(crate) mod linux;
-mod request;
 mod sclp;
 mod vcpu;
 mod vm;

@@ -15,8 +15,8 @@ use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::code::REPORT;
-use super::request::{call, exchange, give};
 use crate::deadline::{Deadline, LIMIT};
+use crate::device::{exchange, ioctl as call, ioctl_with as give};
 
 /// Interception codes.
 pub(super) mod icpt {

@@ -11,9 +11,9 @@ use kvm_uapi::{cap, ioctl};
 use nix::errno::Errno;
 
 use super::code::Code;
-use super::request::{call, give, make};
 use super::vcpu::Vcpu;
 use crate::case::Skip;
+use crate::device::{ioctl as call, ioctl_with as give, make};
 use crate::ram::Ram;
 use crate::{deadline, device};
 

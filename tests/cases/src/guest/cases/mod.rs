@@ -27,12 +27,13 @@ use anyhow::{Context, Result, bail, ensure};
 use kvm_bindings as abi;
 use nix::errno::Errno;
 
-use super::code::{check_eq, guest};
+use super::code::guest;
 use super::exit::Exit;
 use super::mode::{self, CODE, DATA, Mode};
 use super::ram::Ram;
 use super::request;
 use super::vm::Vm;
+use crate::case::check_eq;
 use crate::case::{Case, Skip};
 
 /// The cases of each subject, in the order in which they are best looked at.

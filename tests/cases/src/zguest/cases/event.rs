@@ -15,9 +15,9 @@ use kvm_uapi::{cap, ioctl};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::super::request::give;
 use super::super::vcpu::Vcpu;
 use super::*;
+use crate::device::ioctl_with as give;
 
 pub(super) const CASES: &[Case] = &[
     case("micro-event-clock-comparator", clock_comparator),
@@ -67,22 +67,26 @@ fn wait_psw(vm: &Vm) -> Result<()> {
     vm.write_psw(DATA, MASK | vm::WAIT | vm::EXTERNAL, 0x1234)
 }
 
+/// Sets the comparator so many microseconds ahead, and goes on with the PSW at [`DATA`].
+fn comparator_in(microseconds: i32) -> Code {
+    // STCK; AGFI; SCKC; LPSWE.
+    Code::new()
+        .load(3, DATA as i32)
+        .s(0xb205, 3, 0x100)
+        .lg(1, 3, 0x100)
+        .raw(&[0xc2, 0x18])
+        .raw(&(microseconds << 12).to_be_bytes())
+        .stg(1, 3, 0x108)
+        .s(0xb206, 3, 0x108)
+        .s(0xb2b2, 3, 0)
+}
+
 /// The guest sets its comparator 20 ms ahead and waits.
 fn clock_comparator() -> Result<()> {
     let vm = Vm::new()?;
     report_external(&vm)?;
     wait_psw(&vm)?;
-    // STCK; AGFI of 20 ms; SCKC.
-    let code = Code::new()
-        .load(3, DATA as i32)
-        .s(0xb205, 3, 0x100)
-        .lg(1, 3, 0x100)
-        .raw(&[0xc2, 0x18])
-        .raw(&(20_000_i32 << 12).to_be_bytes())
-        .stg(1, 3, 0x108)
-        .s(0xb206, 3, 0x108)
-        .s(0xb2b2, 3, 0);
-    let vcpu = vm.start(&code)?;
+    let vcpu = vm.start(&comparator_in(20_000))?;
     vcpu.set_control(0, CR0 | CLOCK);
     check_eq!(vcpu.report()?, 0x1004);
     check_eq!(vm.read(0x138)?, 0x1234, "old PSW");
@@ -109,16 +113,7 @@ fn clock_while_running() -> Result<()> {
     report_external(&vm)?;
     vm.write_psw(DATA, MASK | vm::EXTERNAL, CODE + 0x100)?;
     vm.ram().write_bytes(CODE + 0x100, Code::new().hang().bytes())?;
-    let code = Code::new()
-        .load(3, DATA as i32)
-        .s(0xb205, 3, 0x100)
-        .lg(1, 3, 0x100)
-        .raw(&[0xc2, 0x18])
-        .raw(&(5_000_i32 << 12).to_be_bytes())
-        .stg(1, 3, 0x108)
-        .s(0xb206, 3, 0x108)
-        .s(0xb2b2, 3, 0);
-    let vcpu = vm.start(&code)?;
+    let vcpu = vm.start(&comparator_in(5_000))?;
     vcpu.set_control(0, CR0 | CLOCK);
     check_eq!(vcpu.report()?, 0x1004);
     check_eq!(vm.read(0x138)?, CODE + 0x100, "old PSW");

@@ -6,8 +6,8 @@ use kvm_uapi::memory::DirtyLog;
 use nix::errno::Errno;
 use nix::sys::mman::{MmapAdvise, ProtFlags};
 
-use super::super::request::give;
 use super::*;
+use crate::device::ioctl_with as give;
 use crate::ram::Ram;
 
 pub(super) const CASES: &[Case] = &[

@@ -9,10 +9,11 @@ mod state;
 
 use anyhow::{Result, ensure};
 
-use super::code::{Code, check_eq};
+use super::code::Code;
 use super::vcpu::{Exit, icpt};
 use super::vm::{self, CODE, DATA, MASK, Vm};
 use crate::case::Case;
+use crate::case::check_eq;
 
 /// The cases of each subject, in the order in which they are best looked at.
 pub(super) const ALL: &[&[Case]] =

@@ -7,8 +7,8 @@ use kvm_uapi::s390::{Fpu, MemOp, Regs, Sregs, run, sync};
 use kvm_uapi::vcpu::DeviceAttr;
 use nix::errno::Errno;
 
-use super::super::request::{exchange, give};
 use super::*;
+use crate::device::{exchange, ioctl_with as give};
 
 pub(super) const CASES: &[Case] = &[
     case("micro-state-resets", resets),
