@@ -7,7 +7,7 @@ use kvm_policy::{
     cpuid::CpuidRegs,
     feature::{Feature as F, FeatureSet},
     msr::spec_ctrl_valid,
-    msr_file::{arch_capabilities, FeatureMsrs, DE_CFG_LFENCE},
+    msr_file::{arch_capabilities, FeatureMsrs, DE_CFG_LFENCE, PLATFORM_CPUID_FAULT},
     supported::{HostCaps, Supported},
 };
 use kvm_sys::{
@@ -103,7 +103,12 @@ fn feature_msrs<V: Vendor>() -> FeatureMsrs {
     // LFENCE serializes if the host made it so.
     let de_cfg = if V::AMD { rdmsr(msr::DE_CFG).unwrap_or(0) & DE_CFG_LFENCE } else { 0 };
     let host = if V::AMD { 0 } else { rdmsr(msr::ARCH_CAPABILITIES).unwrap_or(0) };
-    FeatureMsrs { arch_capabilities: arch_capabilities(host, 0), ucode_rev, de_cfg }
+    FeatureMsrs {
+        arch_capabilities: arch_capabilities(host, 0),
+        platform_info: PLATFORM_CPUID_FAULT,
+        ucode_rev,
+        de_cfg,
+    }
 }
 
 /// Microcode revision of AMD guests; only a guest that looks for errata asks.

@@ -15,17 +15,31 @@ pub enum Quirk {
     Lint0Reenabled = 1 << 0,
     /// The local APIC's register page stays when the APIC is turned off.
     LapicMmioHole = 1 << 2,
+    /// An OUT to port 0x7e is over before userspace sees it.
+    Out7eIncRip = 1 << 3,
     /// The MWAIT bit of CPUID doesn't follow IA32_MISC_ENABLE.
     MiscEnableNoMwait = 1 << 4,
+    /// The other vendor's hypercall instruction becomes that of this processor, in the
+    /// guest's memory.
+    FixHypercallInsn = 1 << 5,
     /// MONITOR and MWAIT are there whatever CPUID says.
     MwaitNeverFaults = 1 << 6,
+    /// Taking a slot away may take all that is mapped away. It never does here, so
+    /// turning this off changes nothing.
+    SlotZapAll = 1 << 7,
+    /// A vCPU begins with the feature MSRs that its host can give, not with zeroes.
+    StuffFeatureMsrs = 1 << 8,
 }
 
 /// Quirks that can be turned off.
 pub const QUIRKS: u64 = Quirk::Lint0Reenabled as u64
     | Quirk::LapicMmioHole as u64
+    | Quirk::Out7eIncRip as u64
     | Quirk::MiscEnableNoMwait as u64
-    | Quirk::MwaitNeverFaults as u64;
+    | Quirk::FixHypercallInsn as u64
+    | Quirk::MwaitNeverFaults as u64
+    | Quirk::SlotZapAll as u64
+    | Quirk::StuffFeatureMsrs as u64;
 
 /// Instructions that a guest can be given for good (`KVM_CAP_X86_DISABLE_EXITS`).
 pub mod no_exit {

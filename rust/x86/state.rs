@@ -11,6 +11,7 @@ use crate::{
     inject::Events,
     presence::Presence,
     pv::Pv,
+    settings::Quirk,
     smm::Smm,
     tsc::Tsc,
     userspace::Completion,
@@ -23,7 +24,7 @@ use kvm_irqchip::lapic::{ApicBase, LocalApic};
 use kvm_policy::{
     feature::Feature as F,
     mce::Mce,
-    msr_file::{MsrFile, Stored},
+    msr_file::{FeatureMsrs, MsrFile, Stored},
     mtrr::Mtrrs,
 };
 use kvm_sys::x86::{fpu::GuestFpu, xcr::ExtendedControls};
@@ -139,7 +140,7 @@ impl<V: Vendor> VcpuState<V> {
             fpu: GuestFpu::new()?,
             extended: ExtendedControls::new(),
             tsc: Tsc::new(vm),
-            msrs: MsrFile::new(&host::get()?.feature_msrs),
+            msrs: MsrFile::new(&first_features(vm)?),
             mtrrs: Mtrrs::default(),
             mce: Mce::default(),
             pv: Pv::default(),
@@ -233,6 +234,19 @@ impl<V: Vendor> VcpuState<V> {
     pub(crate) fn tsc_aux_changed(&mut self) {
         let can_read = self.cpuid.has(F::RDTSCP) || self.cpuid.has(F::RDPID);
         self.presence.set_tsc_aux(can_read.then_some(self.msrs.get(Stored::TscAux)));
+    }
+}
+
+/// What the feature MSRs of a new vCPU say.
+///
+/// # Errors
+///
+/// `ENODEV` while no vendor module is loaded.
+fn first_features<V: Vendor>(vm: &Vm<X86<V>>) -> Result<FeatureMsrs> {
+    if vm.arch().settings.has_quirk(Quirk::StuffFeatureMsrs) {
+        Ok(host::get()?.feature_msrs)
+    } else {
+        Ok(FeatureMsrs::default())
     }
 }
 

@@ -2,12 +2,13 @@
 //! A vCPU as the emulator's processor.
 
 use crate::{
-    control::Control, cpuid, hypercall, msr, msr_filter, registers, regs, settings::Quirk,
-    state::Cx, vendor::Vendor,
+    control::Control, cpuid, exit::debug, hypercall, msr, msr_filter, registers, regs,
+    settings::Quirk, state::Cx, vendor::Vendor,
 };
 use kernel::prelude::*;
 use kvm_core::io_bus::Space;
 use kvm_emulate::{
+    fetch::fetch,
     io::{Fragment, FragmentKind},
     Access, Cpu, Effect, Features, FpuWords, Hypercall, Stop, Table,
 };
@@ -59,6 +60,26 @@ impl<'c, 'a, V: Vendor> Processor<'c, 'a, V> {
             Some(Err(_)) => Stop::Unsupported,
             None => Stop::GP0,
         }
+    }
+
+    /// Makes the hypercall instruction at RIP the one that this processor has: then it
+    /// exits cheaply, and works where the guest moves to. The guest executes it again.
+    fn fix_hypercall(&mut self, own: Hypercall) -> Stop {
+        if !self.cx.vm.arch().settings.has_quirk(Quirk::FixHypercallInsn) {
+            return Stop::UD;
+        }
+        // They differ in the last byte (SDM vol. 2, VMCALL; APM vol. 3, VMMCALL), so that
+        // no other vCPU ever sees half of the change.
+        let last = match own {
+            Hypercall::Vmcall => 0xc1,
+            Hypercall::Vmmcall => 0xd9,
+        };
+        let start = debug::linear_rip(&self.cx.state.control);
+        let patched = fetch(self, &[]).and_then(|insn| {
+            let at = start.wrapping_add(u64::from(insn.len).wrapping_sub(1));
+            self.write_linear(at, &[last], Access::DATA)
+        });
+        patched.err().unwrap_or(Stop::Retry)
     }
 
     /// Serves an access by a device that the kernel has; `None` if userspace has
@@ -279,7 +300,11 @@ impl<V: Vendor> Cpu for Processor<'_, '_, V> {
         Ok(())
     }
 
-    fn hypercall(&mut self, _call: Hypercall) -> Result<(), Stop> {
+    fn hypercall(&mut self, call: Hypercall) -> Result<(), Stop> {
+        let own = if V::AMD { Hypercall::Vmmcall } else { Hypercall::Vmcall };
+        if call != own {
+            return Err(self.fix_hypercall(own));
+        }
         hypercall::call(self.cx);
         Ok(())
     }

@@ -222,10 +222,10 @@ pub(crate) fn is_rsm<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
     Processor::new(cx).fetch_linear(at, &mut bytes).is_ok() && bytes == RSM
 }
 
-/// Whether the instruction at RIP is VMCALL or VMMCALL.
-pub(crate) fn is_hypercall<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
-    fetch(&mut Processor::new(cx), &[])
-        .is_ok_and(|insn| matches!(insn.op, Op::Vmcall | Op::Vmmcall))
+/// Whether the instruction at RIP is the hypercall instruction of the other vendor.
+pub(crate) fn is_foreign_hypercall<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
+    let foreign = if V::AMD { Op::Vmcall } else { Op::Vmmcall };
+    fetch(&mut Processor::new(cx), &[]).is_ok_and(|insn| insn.op == foreign)
 }
 
 /// Goes past the prefix that has an instruction emulated, if it is at RIP; whether it

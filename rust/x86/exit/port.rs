@@ -5,12 +5,17 @@ use crate::{
     control::Control,
     emulate,
     outcome::Next,
+    settings::Quirk,
     state::Cx,
     userspace::{self, Completion},
     vendor::Vendor,
 };
 use kernel::error::Result;
 use kvm_core::io_bus::Space;
+
+/// The port by which firmware asks for a reset that keeps memory; whoever handles it
+/// resets the vCPU and expects the instruction to be over.
+const SHORT_RESET: u16 = 0x7e;
 
 /// A port access as the processor reports it.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +52,10 @@ pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>, access: PortAccess) -> Result<Next>
         return userspace::port_io(cx, port, size, None, Completion::PortIn { size, rip, next });
     }
     let value = emulate::accumulator(&cx.state.gprs, size);
+    if port == SHORT_RESET && cx.vm.arch().settings.has_quirk(Quirk::Out7eIncRip) {
+        emulate::advance(cx, next);
+        return userspace::port_io(cx, port, size, Some(value), Completion::None);
+    }
     userspace::port_io(cx, port, size, Some(value), Completion::PortOut { rip, next })
 }
 

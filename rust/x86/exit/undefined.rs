@@ -11,8 +11,8 @@ use x86_defs::{Rflags, Vector};
 /// Bit of the parameter for the prefix.
 const CLEAR_RF: u32 = 1 << 1;
 
-/// Executes RSM, a hypercall instruction of the other vendor and, for tests, what has a
-/// prefix that asks for it; passes all else on to the guest.
+/// Executes RSM and, for tests, what has a prefix that asks for it; replaces a hypercall
+/// instruction of the other vendor; passes all else on to the guest.
 ///
 /// # Errors
 ///
@@ -30,7 +30,7 @@ pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     if V::HAS_SMM && cx.state.smm.is_active() && emulate::is_rsm(cx) {
         return smm::rsm(cx);
     }
-    if emulate::is_hypercall(cx) {
+    if emulate::is_foreign_hypercall(cx) {
         return emulate::instruction(cx);
     }
     cx.state.events.raise(Exception::new(Vector::Ud));

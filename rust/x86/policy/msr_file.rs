@@ -75,6 +75,8 @@ pub const DE_CFG_LFENCE: u64 = 1 << 1;
 pub struct FeatureMsrs {
     /// IA32_ARCH_CAPABILITIES, see [`arch_capabilities`].
     pub arch_capabilities: u64,
+    /// PLATFORM_INFO.
+    pub platform_info: u64,
     /// The host's microcode revision, with the revision in the high half.
     pub ucode_rev: u64,
     /// Bits of DE_CFG that are fixed.
@@ -88,7 +90,7 @@ impl FeatureMsrs {
             Stored::ArchCapabilities => Some(self.arch_capabilities),
             Stored::UcodeRev => Some(self.ucode_rev),
             Stored::DeCfg => Some(self.de_cfg),
-            Stored::PlatformInfo => Some(PLATFORM_CPUID_FAULT),
+            Stored::PlatformInfo => Some(self.platform_info),
             _ => None,
         }
     }
@@ -128,12 +130,12 @@ pub struct Rules {
 pub struct MsrFile([u64; SLOTS]);
 
 impl MsrFile {
-    /// After power-on.
+    /// After power-on, with feature MSRs that say this.
     pub fn new(features: &FeatureMsrs) -> Self {
         let mut file = Self([0; SLOTS]);
         file.put(Stored::Pat, PAT_RESET);
         file.put(Stored::MiscEnable, MISC_ENABLE_UNAVAILABLE);
-        file.put(Stored::PlatformInfo, PLATFORM_CPUID_FAULT);
+        file.put(Stored::PlatformInfo, features.platform_info);
         file.put(Stored::UcodeRev, features.ucode_rev);
         file.put(Stored::ArchCapabilities, features.arch_capabilities);
         file.put(Stored::DeCfg, features.de_cfg);

@@ -54,7 +54,11 @@ fn supported() -> Supported {
 
 fn rules() -> Rules {
     Rules {
-        features: FeatureMsrs { de_cfg: 2, ..FeatureMsrs::default() },
+        features: FeatureMsrs {
+            platform_info: PLATFORM_CPUID_FAULT,
+            de_cfg: 2,
+            ..FeatureMsrs::default()
+        },
         spec_ctrl: 7,
         platform_info_readable: true,
         no_mwait: false,
@@ -173,8 +177,7 @@ fn pat_types() {
 fn plain_registers() {
     let mut g = guest();
     let rules = rules();
-    let mut file =
-        MsrFile::new(&FeatureMsrs { ucode_rev: 5 << 32, de_cfg: 2, ..FeatureMsrs::default() });
+    let mut file = MsrFile::new(&FeatureMsrs { ucode_rev: 5 << 32, ..rules.features });
     let host_guest = g;
     let host = context(&host_guest, By::Host);
     let mut write = |slot, value, by: &Context<'_>| file.write(slot, value, by, &rules);

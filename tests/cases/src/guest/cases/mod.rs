@@ -18,6 +18,7 @@ mod mmio;
 mod modes;
 mod msr;
 mod pv;
+mod quirk;
 mod run;
 mod smp;
 mod state;
@@ -43,6 +44,7 @@ pub(super) const ALL: &[&[Case]] = &[
     mmio::CASES,
     memory::CASES,
     msr::CASES,
+    quirk::CASES,
     machine::CASES,
     exception::CASES,
     modes::CASES,
