@@ -4,10 +4,10 @@
  * belongs here; the prototypes stand beside the Rust wrappers.
  */
 #include <linux/sched/signal.h>
+#include <linux/compat.h>
 #include <linux/cpumask.h>
 #include <linux/mem_encrypt.h>
 #include <linux/mm.h>
-#include <linux/mutex.h>
 #include <linux/mutex.h>
 #include <linux/rcuwait.h>
 #include <linux/sched.h>
@@ -15,6 +15,12 @@
 #include <linux/types.h>
 #include <linux/uaccess.h>
 #include <trace/events/ipi.h>
+
+bool kvm_helper_is_compat(void);
+bool kvm_helper_is_compat(void)
+{
+	return in_compat_syscall();
+}
 
 bool kvm_helper_access_ok(u64 address, u64 size);
 bool kvm_helper_access_ok(u64 address, u64 size)

@@ -9,6 +9,25 @@ use kernel::{
 };
 use zerocopy::{FromBytes, IntoBytes};
 
+extern "C" {
+    fn kvm_helper_is_compat() -> bool;
+}
+
+/// Whether the system call comes from a 32-bit program.
+pub fn is_32bit() -> bool {
+    // SAFETY: It looks at the current task, which is in a system call.
+    unsafe { kvm_helper_is_compat() }
+}
+
+/// The pointer in a 64-bit field of a structure: a 32-bit program fills in half of it.
+pub fn pointer(field: u64) -> usize {
+    if is_32bit() {
+        field as u32 as usize
+    } else {
+        field as usize
+    }
+}
+
 /// Copies a structure in. `address` is an unchecked address of the current
 /// process.
 ///

@@ -15,7 +15,7 @@ use kernel::prelude::*;
 use kvm_core::{vcpu::Vcpu, vm::Vm};
 use kvm_policy::{
     msr::Refusal,
-    msr_filter::{parse, MsrFilter, WORDS},
+    msr_filter::{from_compat, parse, MsrFilter, WORDS},
 };
 use kvm_sys::{rcu_cell::Unpublished, user};
 use kvm_uapi::run::{self, reason};
@@ -50,8 +50,20 @@ pub(crate) mod seen {
 ///
 /// `EFAULT`; `EINVAL` for one that can't be; `ENOMEM`.
 pub(crate) fn set<V: Vendor>(vm: &Vm<X86<V>>, arg: usize) -> Result<u32> {
-    let words: [u64; WORDS] = user::read(arg)?;
-    let (default, ranges) = parse(&words).map_err(|_| EINVAL)?;
+    set_to(vm, &user::read(arg)?)
+}
+
+/// As [`set`], for the structure of a 32-bit program.
+///
+/// # Errors
+///
+/// As [`set`].
+pub(crate) fn set_compat<V: Vendor>(vm: &Vm<X86<V>>, arg: usize) -> Result<u32> {
+    set_to(vm, &from_compat(&user::read(arg)?))
+}
+
+fn set_to<V: Vendor>(vm: &Vm<X86<V>>, words: &[u64; WORDS]) -> Result<u32> {
+    let (default, ranges) = parse(words).map_err(|_| EINVAL)?;
     let mut filter = Filter::new(default);
     for (number, range) in ranges.into_iter().enumerate() {
         if let Some(range) = range {

@@ -132,3 +132,8 @@ ioctls! {
     /// vCPU: reads the whole XSAVE area.
     KVM_GET_XSAVE2 = ior::<x86::Xsave>(0xcf);
 }
+
+/// [`KVM_X86_SET_MSR_FILTER`] of a 32-bit program, whose structure has no holes: a word of
+/// 32 bits with flags, then 16 times four: flags, number of MSRs, the first one, and the
+/// address of a bitmap.
+pub const KVM_X86_SET_MSR_FILTER_COMPAT: u32 = iow::<[u32; 65]>(0xc6);

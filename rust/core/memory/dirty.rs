@@ -84,7 +84,7 @@ impl<A: Arch> Memory<A> {
         } else {
             self.harvest(&slot, &log)?
         };
-        let written = write_words(request.__bindgen_anon_1 as usize, &copy);
+        let written = write_words(user::pointer(request.__bindgen_anon_1), &copy);
         if written.is_err() && !settings.manual_protect {
             // Nobody learned of them.
             for (word, bits) in log.words.iter().zip(&copy) {
@@ -131,7 +131,7 @@ impl<A: Arch> Memory<A> {
         let total = count.div_ceil(WORD) as usize;
         let mut first_word = (first / WORD) as usize;
         let mut left = total;
-        let mut from = request.__bindgen_anon_1 as usize;
+        let mut from = user::pointer(request.__bindgen_anon_1);
         let mut protect = Protect { memory: self, slot: &slot, debt: FlushDebt::NONE };
         let mut result = Ok(0);
         while left > 0 {

@@ -12,6 +12,7 @@ use kvm_sys::user;
 use kvm_uapi::ioctl::x86::{
     KVM_GET_CLOCK, KVM_GET_TSC_KHZ, KVM_SET_BOOT_CPU_ID, KVM_SET_CLOCK, KVM_SET_IDENTITY_MAP_ADDR,
     KVM_SET_NR_MMU_PAGES, KVM_SET_TSC_KHZ, KVM_SET_TSS_ADDR, KVM_X86_SET_MSR_FILTER,
+    KVM_X86_SET_MSR_FILTER_COMPAT,
 };
 
 pub(crate) fn ioctl<V: Vendor>(
@@ -25,6 +26,7 @@ pub(crate) fn ioctl<V: Vendor>(
         KVM_SET_BOOT_CPU_ID => set_boot_cpu(&vm, arg),
         KVM_SET_NR_MMU_PAGES => limit_shadow_pages(arg),
         KVM_X86_SET_MSR_FILTER => msr_filter::set(&vm, arg),
+        KVM_X86_SET_MSR_FILTER_COMPAT if user::is_32bit() => msr_filter::set_compat(&vm, arg),
         KVM_GET_CLOCK => clock::get(&vm, arg),
         KVM_SET_CLOCK => clock::set(&vm, arg),
         KVM_GET_TSC_KHZ => Ok(vm.arch().tsc_khz()),

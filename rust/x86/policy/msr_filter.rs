@@ -3,6 +3,9 @@
 
 /// Words of the ioctl's structure.
 pub const WORDS: usize = 1 + 3 * RANGES;
+/// Words of 32 bits of the structure as 32-bit programs have it: their pointers take
+/// one, and nothing is padded.
+pub const COMPAT_WORDS: usize = 1 + 4 * RANGES;
 /// Most ranges.
 pub const RANGES: usize = 16;
 /// Most bytes of a range's bitmap.
@@ -35,6 +38,22 @@ impl Described {
 /// The filter that userspace describes is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Invalid;
+
+/// The structure of a 32-bit program, as 64-bit programs have it.
+pub fn from_compat(words: &[u32; COMPAT_WORDS]) -> [u64; WORDS] {
+    let [flags, ranges @ ..] = words;
+    let mut wide = [0; WORDS];
+    let [head, rest @ ..] = &mut wide;
+    *head = u64::from(*flags);
+    for (to, from) in rest.chunks_exact_mut(3).zip(ranges.chunks_exact(4)) {
+        if let ([sizes, base, bitmap], &[flags, count, index, address]) = (to, from) {
+            *sizes = u64::from(flags) | u64::from(count) << 32;
+            *base = index.into();
+            *bitmap = address.into();
+        }
+    }
+    wide
+}
 
 /// The ioctl's structure: whether the rest is allowed, and the ranges that aren't
 /// empty.

@@ -2,6 +2,7 @@
 //! The cases, one file for each subject. A subject's cases share a boot.
 
 mod churn;
+mod compat;
 mod debug;
 mod dirty;
 mod event;
@@ -45,6 +46,7 @@ pub(super) const ALL: &[&[Case]] = &[
     memory::CASES,
     msr::CASES,
     quirk::CASES,
+    compat::CASES,
     machine::CASES,
     exception::CASES,
     modes::CASES,
