@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 #[cfg(target_arch = "x86_64")]
 use crate::capability;
 use crate::module;
+pub(crate) use micro::Skip;
 
 /// One test case.
 pub(crate) struct Case {
@@ -49,18 +50,6 @@ pub(crate) enum Body {
     /// Uses modules that are loaded.
     Loaded(fn() -> Result<()>),
 }
-
-/// The error that makes a case count as skipped, with the reason.
-#[derive(Debug)]
-pub(crate) struct Skip(pub(crate) String);
-
-impl fmt::Display for Skip {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Skip {}
 
 /// How a case ended that did not fail.
 #[derive(Debug)]

@@ -23,8 +23,6 @@
 #[cfg(target_arch = "x86_64")]
 mod capability;
 mod case;
-mod deadline;
-mod device;
 mod events;
 mod ground;
 #[cfg(target_arch = "x86_64")]
@@ -35,7 +33,6 @@ mod module;
 mod processor;
 #[cfg(target_arch = "x86_64")]
 mod qemu;
-mod ram;
 mod show;
 mod vm;
 mod zguest;
@@ -46,6 +43,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 
 use case::{Case, Outcome};
+use micro::{deadline, device, ram};
 
 #[derive(Parser)]
 struct Options {

@@ -1,27 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Small guests, run by the test itself: no VMM, no operating system, just the ioctls.
+//! Cases that run small guests by themselves (crate `micro`).
 //!
-//! A [`vm::Vm`] has 4 MiB of memory at address 0; a [`vcpu::Vcpu`] starts in one of the
-//! [`mode::Mode`]s with code that [`code::guest!`] assembled. It comes out with an [`exit::Exit`];
-//! values it reports by `out 0xe8, eax`, exceptions and interrupts nobody handles by a
-//! [`trap::Trap`]. A guest that stays inside too long fails its case ([`deadline`]).
-//!
-//! Cases ask the modules for the capabilities they need and are skipped where one isn't reported.
+//! They ask the modules for the capabilities they need and are skipped where one isn't reported.
 
 mod cases;
-mod code;
-mod cpuid;
-mod exit;
-mod mode;
-mod request;
-mod thread;
-mod trap;
-mod userfault;
-mod vcpu;
-mod vm;
+
+use micro::{code, cpuid, deadline, exit, mode, ram, request, thread, trap, userfault, vcpu, vm};
 
 use crate::case::Case;
-use crate::{deadline, ram};
 
 /// All cases that run guests.
 pub(crate) fn cases() -> impl Iterator<Item = &'static Case> {

@@ -12,8 +12,8 @@ use super::super::vcpu::Vcpu;
 use super::irqchip::{Routes, to_message};
 use super::lapic::with_irqchip;
 use super::*;
-use crate::events::Stats;
 use crate::processor::Processor;
+use micro::stats::Stats;
 
 pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-event-irqfd", irqfd),

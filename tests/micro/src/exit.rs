@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Why a guest came out.
 
+#![allow(missing_docs, reason = "fields are named as in the ABI's structures")]
+
 use kvm_bindings as abi;
 
 /// An exit, as far as its kind needs: values that cases compare.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Exit {
+pub enum Exit {
     /// HLT, without an interrupt controller in the kernel.
     Hlt,
     /// A port is read: `count` values of `size` bytes are wanted.
@@ -44,7 +46,7 @@ pub(super) enum Exit {
 
 impl Exit {
     /// Reads it from the run page; `pio` reads from the pages behind it.
-    pub(super) fn read(run: &abi::kvm_run, pio: impl Fn(u64, usize) -> Vec<u8>) -> Self {
+    pub fn read(run: &abi::kvm_run, pio: impl Fn(u64, usize) -> Vec<u8>) -> Self {
         let of = &run.__bindgen_anon_1;
         // SAFETY: every member of the union is plain numbers, of which any bits are a value.
         unsafe {

@@ -24,7 +24,7 @@ use super::request::{self, call, exchange, give, take};
 /// # Invariants
 /// `page` is the start of a mapping of `size` bytes of `file`, at least a `kvm_run` long, that belongs to
 /// this value.
-pub(super) struct Vcpu {
+pub struct Vcpu {
     file: File,
     id: u32,
     page: NonNull<abi::kvm_run>,
@@ -37,7 +37,8 @@ pub(super) struct Vcpu {
 unsafe impl Send for Vcpu {}
 
 impl Vcpu {
-    pub(super) fn new(file: File, id: u32, size: usize, ram: Arc<Ram>) -> Result<Self> {
+    /// The vCPU of `file`, of whose pages `size` bytes can be mapped.
+    pub fn new(file: File, id: u32, size: usize, ram: Arc<Ram>) -> Result<Self> {
         ensure!(size >= size_of::<abi::kvm_run>(), "{size} bytes to map of a vCPU");
         let length = NonZeroUsize::new(size).context("no size")?;
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
@@ -49,41 +50,41 @@ impl Vcpu {
     }
 
     /// The vCPU's file.
-    pub(super) fn file(&self) -> &File {
+    pub fn file(&self) -> &File {
         &self.file
     }
 
     /// Its id.
-    pub(super) fn id(&self) -> u32 {
+    pub fn id(&self) -> u32 {
         self.id
     }
 
     /// The VM's memory at address 0.
-    pub(super) fn ram(&self) -> &Ram {
+    pub fn ram(&self) -> &Ram {
         &self.ram
     }
 
     /// Lets each entry take this long.
-    pub(super) fn set_limit(&mut self, limit: Duration) {
+    pub fn set_limit(&mut self, limit: Duration) {
         self.limit = limit;
     }
 
     /// The run page. Nobody else looks at it while the vCPU is out of the guest, but for
     /// `immediate_exit`, which [`Stopper`] sets.
-    pub(super) fn run_page(&mut self) -> &mut abi::kvm_run {
+    pub fn run_page(&mut self) -> &mut abi::kvm_run {
         // SAFETY: by the invariant the mapping is long enough, and it lives as long as this value. The
         // kernel changes it during ioctls only, none of which lasts while the borrow does.
         unsafe { self.page.as_mut() }
     }
 
     /// A way for other threads to set `immediate_exit`.
-    pub(super) fn stopper(&self) -> Stopper {
+    pub fn stopper(&self) -> Stopper {
         // SAFETY: by the invariant it is within the mapping.
         Stopper(unsafe { &raw mut (*self.page.as_ptr()).immediate_exit })
     }
 
     /// Bytes of the run page and the pages behind it.
-    pub(super) fn page_bytes(&self, offset: u64, count: usize) -> Vec<u8> {
+    pub fn page_bytes(&self, offset: u64, count: usize) -> Vec<u8> {
         let start = self.page.as_ptr().cast::<u8>();
         let end = (offset as usize).saturating_add(count).min(self.size);
         // SAFETY: by the invariant all of it is within the mapping.
@@ -91,7 +92,7 @@ impl Vcpu {
     }
 
     /// Sets bytes of those pages.
-    pub(super) fn set_page_bytes(&self, offset: u64, bytes: &[u8]) {
+    pub fn set_page_bytes(&self, offset: u64, bytes: &[u8]) {
         let start = self.page.as_ptr().cast::<u8>();
         for (at, byte) in (offset as usize..self.size).zip(bytes) {
             // SAFETY: by the invariant it is within the mapping.
@@ -101,7 +102,7 @@ impl Vcpu {
 
     /// Enters the guest until it comes out or the ioctl fails. A guest that stays inside for too long
     /// is an error of its own.
-    pub(super) fn try_run(&mut self) -> Result<Result<Exit, Errno>> {
+    pub fn try_run(&mut self) -> Result<Result<Exit, Errno>> {
         let deadline = Deadline::start(self.limit)?;
         let result = call(&self.file, request::RUN, 0);
         let hangs = result == Err(Errno::EINTR) && deadline.has_passed();
@@ -117,14 +118,14 @@ impl Vcpu {
     }
 
     /// The exit that the run page tells of.
-    pub(super) fn exit(&self) -> Exit {
+    pub fn exit(&self) -> Exit {
         // SAFETY: by the invariant the mapping is long enough; any bits are a value.
         let page = unsafe { self.page.read_volatile() };
         Exit::read(&page, |offset, count| self.page_bytes(offset, count))
     }
 
     /// Enters the guest until it comes out.
-    pub(super) fn run(&mut self) -> Result<Exit> {
+    pub fn run(&mut self) -> Result<Exit> {
         match self.try_run()? {
             Ok(exit) => Ok(exit),
             Err(error) => bail!("KVM_RUN fails with {error:?}; {}", self.place()),
@@ -132,7 +133,7 @@ impl Vcpu {
     }
 
     /// Enters the guest, which has to come out like this.
-    pub(super) fn expect(&mut self, expected: &Exit) -> Result<()> {
+    pub fn expect(&mut self, expected: &Exit) -> Result<()> {
         let exit = self.run()?;
         if exit != *expected {
             bail!("{} instead of {expected:x?}", self.describe(&exit));
@@ -141,7 +142,7 @@ impl Vcpu {
     }
 
     /// An exit and where it happened.
-    pub(super) fn describe(&self, exit: &Exit) -> String {
+    pub fn describe(&self, exit: &Exit) -> String {
         let trap = match exit {
             Exit::Out { port: super::trap::PORT, .. } => super::trap::Trap::read(&self.ram)
                 .map_or_else(|e| e.to_string(), |t| format!(" {t:x?}")),
@@ -151,7 +152,7 @@ impl Vcpu {
     }
 
     /// The guest has to write this to a port.
-    pub(super) fn expect_out(&mut self, port: u16, data: &[u8]) -> Result<()> {
+    pub fn expect_out(&mut self, port: u16, data: &[u8]) -> Result<()> {
         let exit = self.run()?;
         match &exit {
             Exit::Out { port: written, data: bytes, .. } if *written == port && bytes == data => {
@@ -162,12 +163,12 @@ impl Vcpu {
     }
 
     /// The guest has to report `value`: `out 0xe8, eax`.
-    pub(super) fn expect_report(&mut self, value: u32) -> Result<()> {
+    pub fn expect_report(&mut self, value: u32) -> Result<()> {
         self.expect_out(REPORT, &value.to_le_bytes())
     }
 
     /// Whatever the guest reports next.
-    pub(super) fn report(&mut self) -> Result<u32> {
+    pub fn report(&mut self) -> Result<u32> {
         match self.run()? {
             Exit::Out { port: REPORT, size: 4, data } => {
                 Ok(u32::from_le_bytes(data.as_slice().try_into()?))
@@ -177,7 +178,7 @@ impl Vcpu {
     }
 
     /// Gives what the guest wants to read from a port or from memory that isn't there.
-    pub(super) fn answer(&mut self, bytes: &[u8]) -> Result<()> {
+    pub fn answer(&mut self, bytes: &[u8]) -> Result<()> {
         let page = self.run_page();
         // SAFETY: every member of the union is plain numbers.
         unsafe {
@@ -197,7 +198,7 @@ impl Vcpu {
     }
 
     /// Where the guest is, for messages.
-    pub(super) fn place(&self) -> String {
+    pub fn place(&self) -> String {
         let regs = self.regs();
         let sregs = self.sregs();
         match (regs, sregs) {
@@ -210,83 +211,83 @@ impl Vcpu {
     }
 
     /// General registers.
-    pub(super) fn regs(&self) -> Result<abi::kvm_regs> {
+    pub fn regs(&self) -> Result<abi::kvm_regs> {
         take(&self.file, request::GET_REGS).context("KVM_GET_REGS")
     }
 
     /// Sets general registers.
-    pub(super) fn set_regs(&self, regs: &abi::kvm_regs) -> Result<()> {
+    pub fn set_regs(&self, regs: &abi::kvm_regs) -> Result<()> {
         give(&self.file, request::SET_REGS, regs).map(|_| ()).context("KVM_SET_REGS")
     }
 
     /// Changes general registers.
-    pub(super) fn change_regs(&self, change: impl FnOnce(&mut abi::kvm_regs)) -> Result<()> {
+    pub fn change_regs(&self, change: impl FnOnce(&mut abi::kvm_regs)) -> Result<()> {
         let mut regs = self.regs()?;
         change(&mut regs);
         self.set_regs(&regs)
     }
 
     /// Segments and control registers.
-    pub(super) fn sregs(&self) -> Result<abi::kvm_sregs> {
+    pub fn sregs(&self) -> Result<abi::kvm_sregs> {
         take(&self.file, request::GET_SREGS).context("KVM_GET_SREGS")
     }
 
     /// Sets segments and control registers.
-    pub(super) fn set_sregs(&self, sregs: &abi::kvm_sregs) -> Result<()> {
+    pub fn set_sregs(&self, sregs: &abi::kvm_sregs) -> Result<()> {
         give(&self.file, request::SET_SREGS, sregs).map(|_| ()).context("KVM_SET_SREGS")
     }
 
     /// Changes segments and control registers.
-    pub(super) fn change_sregs(&self, change: impl FnOnce(&mut abi::kvm_sregs)) -> Result<()> {
+    pub fn change_sregs(&self, change: impl FnOnce(&mut abi::kvm_sregs)) -> Result<()> {
         let mut sregs = self.sregs()?;
         change(&mut sregs);
         self.set_sregs(&sregs)
     }
 
     /// Reads a structure.
-    pub(super) fn get<T: Default>(&self, request: u32) -> Result<T> {
+    pub fn get<T: Default>(&self, request: u32) -> Result<T> {
         take(&self.file, request).with_context(|| format!("ioctl {request:#x}"))
     }
 
     /// Sets a structure, or tells why it can't be.
-    pub(super) fn try_set<T>(&self, request: u32, value: &T) -> Result<(), Errno> {
+    pub fn try_set<T>(&self, request: u32, value: &T) -> Result<(), Errno> {
         give(&self.file, request, value).map(|_| ())
     }
 
     /// Sets a structure.
-    pub(super) fn set<T>(&self, request: u32, value: &T) -> Result<()> {
+    pub fn set<T>(&self, request: u32, value: &T) -> Result<()> {
         self.try_set(request, value).with_context(|| format!("ioctl {request:#x}"))
     }
 
     /// What is to be delivered to the guest, and what holds it up.
-    pub(super) fn events(&self) -> Result<abi::kvm_vcpu_events> {
+    pub fn events(&self) -> Result<abi::kvm_vcpu_events> {
         self.get(request::GET_VCPU_EVENTS)
     }
 
     /// Queues an external interrupt.
-    pub(super) fn interrupt(&self, irq: u32) -> Result<(), Errno> {
+    pub fn interrupt(&self, irq: u32) -> Result<(), Errno> {
         self.try_set(request::INTERRUPT, &abi::kvm_interrupt { irq })
     }
 
     /// Queues an NMI.
-    pub(super) fn nmi(&self) -> Result<()> {
+    pub fn nmi(&self) -> Result<()> {
         call(&self.file, request::NMI, 0).map(|_| ()).context("KVM_NMI")
     }
 
     /// Sets CPUID.
-    pub(super) fn set_cpuid(&self, cpuid: &Cpuid) -> Result<()> {
+    pub fn set_cpuid(&self, cpuid: &Cpuid) -> Result<()> {
         give(&self.file, request::SET_CPUID2, cpuid).map(|_| ()).context("KVM_SET_CPUID2")
     }
 
     /// Reads an MSR; none if there is no such.
-    pub(super) fn msr(&self, index: u32) -> Result<Option<u64>> {
+    pub fn msr(&self, index: u32) -> Result<Option<u64>> {
         let mut list = Msr::new(index, 0);
         let count = exchange(&self.file, request::GET_MSRS, &mut list).context("KVM_GET_MSRS")?;
         Ok((count == 1).then_some(list.entry.data))
     }
 
     /// Sets an MSR; whether that was accepted.
-    pub(super) fn set_msr(&self, index: u32, data: u64) -> Result<bool> {
+    pub fn set_msr(&self, index: u32, data: u64) -> Result<bool> {
         let list = Msr::new(index, data);
         Ok(give(&self.file, request::SET_MSRS, &list).context("KVM_SET_MSRS")? == 1)
     }
@@ -300,7 +301,7 @@ impl Drop for Vcpu {
 }
 
 /// The port of reports: `out 0xe8, eax`.
-pub(super) const REPORT: u16 = 0xe8;
+pub const REPORT: u16 = 0xe8;
 
 /// `struct kvm_msrs` with one entry.
 #[repr(C)]
@@ -317,7 +318,7 @@ impl Msr {
 }
 
 /// Sets `immediate_exit` of a vCPU. It must not outlive the [`Vcpu`], whose mapping it points to.
-pub(super) struct Stopper(*mut u8);
+pub struct Stopper(*mut u8);
 
 // SAFETY: the byte is there to be written by any thread.
 unsafe impl Send for Stopper {}
@@ -326,7 +327,7 @@ unsafe impl Sync for Stopper {}
 
 impl Stopper {
     /// Lets KVM_RUN return at once, or not.
-    pub(super) fn set(&self, stop: bool) {
+    pub fn set(&self, stop: bool) {
         // SAFETY: the vCPU outlives this value, says its contract.
         unsafe { self.0.write_volatile(stop.into()) };
     }

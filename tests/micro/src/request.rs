@@ -4,12 +4,14 @@
 //! Numbers and structures come from the crate `kvm-bindings`, which was made from the kernel's headers:
 //! what the modules' own ABI crate says is not believed here but tested.
 
+#![allow(missing_docs, reason = "requests are named as in the ABI, without KVM_")]
+
 use std::fs::File;
 
 use kvm_bindings as abi;
 use nix::errno::Errno;
 
-pub(super) use crate::device::{exchange, ioctl as call, ioctl_with as give, make};
+pub use crate::device::{exchange, ioctl as call, ioctl_with as give, make};
 
 /// An ioctl that takes a number or nothing.
 const fn number(nr: u32) -> u32 {
@@ -32,7 +34,7 @@ const fn both<T>(nr: u32) -> u32 {
 type Head = [u32; 2];
 
 macro_rules! requests {
-    ($($name:ident = $value:expr;)*) => { $(pub(super) const $name: u32 = $value;)* };
+    ($($name:ident = $value:expr;)*) => { $(pub const $name: u32 = $value;)* };
 }
 
 requests! {
@@ -114,7 +116,7 @@ requests! {
 }
 
 /// An ioctl that fills a structure.
-pub(super) fn take<T: Default>(file: &File, request: u32) -> Result<T, Errno> {
+pub fn take<T: Default>(file: &File, request: u32) -> Result<T, Errno> {
     let mut value = T::default();
     exchange(file, request, &mut value)?;
     Ok(value)

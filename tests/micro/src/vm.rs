@@ -13,17 +13,17 @@ use super::ram::Ram;
 use super::request::{self, call, exchange, give, make};
 use super::vcpu::Vcpu;
 use super::{deadline, mode};
-use crate::case::Skip;
+use crate::Skip;
 use crate::device;
 
 /// Bytes of memory that every VM has from address 0 on.
-pub(super) const RAM_SIZE: usize = 4 << 20;
+pub const RAM_SIZE: usize = 4 << 20;
 
 /// Where three pages for real mode on Intel's processors may lie, as in other VMMs.
 const TSS_ADDR: u64 = 0xfffb_d000;
 
 /// A VM whose slot 0 is [`RAM_SIZE`] bytes at address 0. What lies where is said in [`mode`].
-pub(super) struct Vm {
+pub struct Vm {
     kvm: File,
     file: File,
     ram: Arc<Ram>,
@@ -32,12 +32,12 @@ pub(super) struct Vm {
 
 impl Vm {
     /// A VM without interrupt controllers.
-    pub(super) fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         Self::with_ram(Ram::new(RAM_SIZE)?)
     }
 
     /// A VM whose first memory is `ram`, of at least [`RAM_SIZE`].
-    pub(super) fn with_ram(ram: Ram) -> Result<Self> {
+    pub fn with_ram(ram: Ram) -> Result<Self> {
         deadline::handle_signals()?;
         let kvm = device::open()?;
         if call(&kvm, request::CHECK_EXTENSION, abi::KVM_CAP_IMMEDIATE_EXIT.into())? == 0 {
@@ -56,33 +56,33 @@ impl Vm {
     }
 
     /// /dev/kvm.
-    pub(super) fn kvm(&self) -> &File {
+    pub fn kvm(&self) -> &File {
         &self.kvm
     }
 
     /// The VM's file.
-    pub(super) fn file(&self) -> &File {
+    pub fn file(&self) -> &File {
         &self.file
     }
 
     /// The memory at address 0.
-    pub(super) fn ram(&self) -> &Arc<Ram> {
+    pub fn ram(&self) -> &Arc<Ram> {
         &self.ram
     }
 
     /// The value of a capability on the VM.
-    pub(super) fn capability(&self, number: u32) -> Result<u32> {
+    pub fn capability(&self, number: u32) -> Result<u32> {
         let value = call(&self.file, request::CHECK_EXTENSION, number.into());
         Ok(value.with_context(|| format!("capability {number}"))?.try_into()?)
     }
 
     /// Whether it is not 0.
-    pub(super) fn has(&self, capability: u32) -> Result<bool> {
+    pub fn has(&self, capability: u32) -> Result<bool> {
         Ok(self.capability(capability)? != 0)
     }
 
     /// Skips the case without a capability.
-    pub(super) fn need(&self, capability: u32, name: &str) -> Result<()> {
+    pub fn need(&self, capability: u32, name: &str) -> Result<()> {
         if self.has(capability)? {
             return Ok(());
         }
@@ -90,19 +90,19 @@ impl Vm {
     }
 
     /// Turns a capability on.
-    pub(super) fn enable(&self, cap: u32, args: [u64; 4]) -> Result<i32, Errno> {
+    pub fn enable(&self, cap: u32, args: [u64; 4]) -> Result<i32, Errno> {
         let argument = abi::kvm_enable_cap { cap, args, ..Default::default() };
         give(&self.file, request::ENABLE_CAP, &argument)
     }
 
     /// Makes all interrupt controllers; vCPUs come after.
-    pub(super) fn create_irqchip(&self) -> Result<()> {
+    pub fn create_irqchip(&self) -> Result<()> {
         self.need(abi::KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP")?;
         call(&self.file, request::CREATE_IRQCHIP, 0).map(|_| ()).context("KVM_CREATE_IRQCHIP")
     }
 
     /// Makes local APICs alone: the IOAPIC is the VMM's, with this many pins.
-    pub(super) fn split_irqchip(&self, pins: u64) -> Result<()> {
+    pub fn split_irqchip(&self, pins: u64) -> Result<()> {
         self.need(abi::KVM_CAP_SPLIT_IRQCHIP, "KVM_CAP_SPLIT_IRQCHIP")?;
         self.enable(abi::KVM_CAP_SPLIT_IRQCHIP, [pins, 0, 0, 0])
             .context("KVM_CAP_SPLIT_IRQCHIP")?;
@@ -110,7 +110,7 @@ impl Vm {
     }
 
     /// Sets a line.
-    pub(super) fn irq_line(&self, irq: u32, level: bool) -> Result<()> {
+    pub fn irq_line(&self, irq: u32, level: bool) -> Result<()> {
         let line = abi::kvm_irq_level {
             __bindgen_anon_1: abi::kvm_irq_level__bindgen_ty_1 { irq },
             level: level.into(),
@@ -120,7 +120,7 @@ impl Vm {
 
     /// Sets a line and tells what became of it: 1 delivered, 0 merged with one before, negative if
     /// nobody takes it.
-    pub(super) fn irq_line_status(&self, irq: u32, level: bool) -> Result<i32> {
+    pub fn irq_line_status(&self, irq: u32, level: bool) -> Result<i32> {
         let mut line = abi::kvm_irq_level {
             __bindgen_anon_1: abi::kvm_irq_level__bindgen_ty_1 { irq },
             level: level.into(),
@@ -131,13 +131,13 @@ impl Vm {
     }
 
     /// Sends a message; how many took it.
-    pub(super) fn msi(&self, address: u32, data: u32) -> Result<i32, Errno> {
+    pub fn msi(&self, address: u32, data: u32) -> Result<i32, Errno> {
         let msi = abi::kvm_msi { address_lo: address, data, ..Default::default() };
         give(&self.file, request::SIGNAL_MSI, &msi)
     }
 
     /// A slot at `gpa` with all of `ram` behind it.
-    pub(super) fn slot(&self, slot: u32, gpa: u64, ram: &Ram) -> abi::kvm_userspace_memory_region {
+    pub fn slot(&self, slot: u32, gpa: u64, ram: &Ram) -> abi::kvm_userspace_memory_region {
         abi::kvm_userspace_memory_region {
             slot,
             flags: 0,
@@ -148,30 +148,30 @@ impl Vm {
     }
 
     /// Sets a slot.
-    pub(super) fn set_slot(&self, slot: &abi::kvm_userspace_memory_region) -> Result<i32, Errno> {
+    pub fn set_slot(&self, slot: &abi::kvm_userspace_memory_region) -> Result<i32, Errno> {
         give(&self.file, request::SET_USER_MEMORY_REGION, slot)
     }
 
     /// Adds a slot at `gpa` with all of `ram` behind it.
-    pub(super) fn add_slot(&self, slot: u32, gpa: u64, ram: &Ram) -> Result<()> {
+    pub fn add_slot(&self, slot: u32, gpa: u64, ram: &Ram) -> Result<()> {
         let result = self.set_slot(&self.slot(slot, gpa, ram));
         result.map(|_| ()).with_context(|| format!("slot {slot} at {gpa:#x}"))
     }
 
     /// CPUID that guests can have.
-    pub(super) fn supported_cpuid(&self) -> Result<Cpuid> {
+    pub fn supported_cpuid(&self) -> Result<Cpuid> {
         Cpuid::supported(&self.kvm)
     }
 
     /// A vCPU as after reset, without CPUID.
-    pub(super) fn bare_vcpu(&self, id: u32) -> Result<Vcpu> {
+    pub fn bare_vcpu(&self, id: u32) -> Result<Vcpu> {
         let file = make(&self.file, request::CREATE_VCPU, id.into());
         let file = file.with_context(|| format!("KVM_CREATE_VCPU {id}"))?;
         Vcpu::new(file, id, self.page_size, Arc::clone(&self.ram))
     }
 
     /// A vCPU as after reset, with all that CPUID can tell.
-    pub(super) fn vcpu(&self, id: u32) -> Result<Vcpu> {
+    pub fn vcpu(&self, id: u32) -> Result<Vcpu> {
         let vcpu = self.bare_vcpu(id)?;
         let mut cpuid = self.supported_cpuid()?;
         cpuid.set_apic_id(id);
@@ -180,7 +180,7 @@ impl Vm {
     }
 
     /// The vCPU 0, about to run 64-bit code.
-    pub(super) fn long(&self, code: &[u8]) -> Result<Vcpu> {
+    pub fn long(&self, code: &[u8]) -> Result<Vcpu> {
         let vcpu = self.vcpu(0)?;
         vcpu.start(mode::Mode::Long, code)?;
         Ok(vcpu)

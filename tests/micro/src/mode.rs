@@ -14,6 +14,8 @@
 //!
 //! Page tables map 4 GiB to themselves with 2 MiB pages (4 MiB without PAE), for everybody.
 
+#![allow(missing_docs, reason = "names of the architecture's, and the table above")]
+
 use anyhow::{Result, ensure};
 use kvm_bindings::{kvm_dtable, kvm_segment};
 
@@ -21,40 +23,40 @@ use super::ram::Ram;
 use super::trap;
 use super::vcpu::Vcpu;
 
-pub(super) const GDT: u64 = 0x1000;
-pub(super) const IDT: u64 = 0x2000;
-pub(super) const TSS: u64 = 0x3000;
-pub(super) const STUBS: u64 = 0x4000;
-pub(super) const TRAP_CODE: u64 = 0x5000;
-pub(super) const TRAP: u64 = 0x5800;
+pub const GDT: u64 = 0x1000;
+pub const IDT: u64 = 0x2000;
+pub const TSS: u64 = 0x3000;
+pub const STUBS: u64 = 0x4000;
+pub const TRAP_CODE: u64 = 0x5000;
+pub const TRAP: u64 = 0x5800;
 /// Data of cases: a page.
-pub(super) const DATA: u64 = 0x6000;
+pub const DATA: u64 = 0x6000;
 const REAL_STACK: u64 = 0x8000;
 /// Where guests start.
-pub(super) const CODE: u64 = 0x8000;
+pub const CODE: u64 = 0x8000;
 /// Where handlers of cases lie, and the room for each.
 const HANDLERS: u64 = 0x1_0000;
 const HANDLER: u64 = 0x80;
 /// More data of cases.
-pub(super) const BIG_DATA: u64 = 0x2_0000;
+pub const BIG_DATA: u64 = 0x2_0000;
 const STACK: u64 = 0x8_0000;
 const STACK_SIZE: u64 = 0x2000;
 const TABLES: u64 = 0x20_0000;
 /// Free for page tables of cases.
-pub(super) const MORE_TABLES: u64 = 0x22_0000;
+pub const MORE_TABLES: u64 = 0x22_0000;
 
 /// Selectors of the GDT.
-pub(super) const CODE_64: u16 = 0x08;
-pub(super) const DATA_32: u16 = 0x10;
-pub(super) const CODE_32: u16 = 0x18;
-pub(super) const CODE_16: u16 = 0x20;
-pub(super) const DATA_16: u16 = 0x28;
-pub(super) const USER_CODE_32: u16 = 0x33;
-pub(super) const USER_DATA: u16 = 0x3b;
-pub(super) const USER_CODE_64: u16 = 0x43;
-pub(super) const TASK: u16 = 0x48;
+pub const CODE_64: u16 = 0x08;
+pub const DATA_32: u16 = 0x10;
+pub const CODE_32: u16 = 0x18;
+pub const CODE_16: u16 = 0x20;
+pub const DATA_16: u16 = 0x28;
+pub const USER_CODE_32: u16 = 0x33;
+pub const USER_DATA: u16 = 0x3b;
+pub const USER_CODE_64: u16 = 0x43;
+pub const TASK: u16 = 0x48;
 /// First entry of the GDT that is free, two words long.
-pub(super) const FREE: u16 = 0x58;
+pub const FREE: u16 = 0x58;
 
 const DESCRIPTORS: [u64; 9] = [
     0,
@@ -70,7 +72,7 @@ const DESCRIPTORS: [u64; 9] = [
 
 /// A mode of the processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
+pub enum Mode {
     /// Real mode, all segments at 0.
     Real,
     /// 32-bit protected mode without paging.
@@ -85,27 +87,27 @@ pub(super) enum Mode {
 
 impl Mode {
     /// All of them.
-    pub(super) const ALL: [Self; 5] = [Self::Real, Self::Flat, Self::Paged, Self::Pae, Self::Long];
+    pub const ALL: [Self; 5] = [Self::Real, Self::Flat, Self::Paged, Self::Pae, Self::Long];
 }
 
-pub(super) const CR0_PE: u64 = 1;
+pub const CR0_PE: u64 = 1;
 const CR0_BASE: u64 = 0x22;
-pub(super) const CR0_ET: u64 = 0x10;
-pub(super) const CR0_WP: u64 = 1 << 16;
-pub(super) const CR0_PG: u64 = 1 << 31;
+pub const CR0_ET: u64 = 0x10;
+pub const CR0_WP: u64 = 1 << 16;
+pub const CR0_PG: u64 = 1 << 31;
 const CR4_PSE: u64 = 1 << 4;
-pub(super) const CR4_PAE: u64 = 1 << 5;
+pub const CR4_PAE: u64 = 1 << 5;
 /// FXSR and SIMD exceptions.
 const CR4_SSE: u64 = 3 << 9;
 /// LME, LMA, NXE.
 const EFER_LONG: u64 = 0xd00;
 
 /// Present, writable, for everybody.
-pub(super) const PTE: u64 = 7;
+pub const PTE: u64 = 7;
 const LARGE: u64 = 0x80;
 
 /// Puts what all modes share into memory.
-pub(super) fn prepare(ram: &Ram) -> Result<()> {
+pub fn prepare(ram: &Ram) -> Result<()> {
     for (descriptor, at) in DESCRIPTORS.iter().zip((GDT..).step_by(8)) {
         ram.write(at, *descriptor)?;
     }
@@ -113,7 +115,7 @@ pub(super) fn prepare(ram: &Ram) -> Result<()> {
 }
 
 /// A segment register for a selector of the GDT of 4 GiB at 0.
-pub(super) fn flat(selector: u16) -> kvm_segment {
+pub fn flat(selector: u16) -> kvm_segment {
     let descriptor = DESCRIPTORS[usize::from(selector >> 3) % DESCRIPTORS.len()];
     let bit = |number: u32| (descriptor >> number & 1) as u8;
     let limit = (descriptor & 0xffff | descriptor >> 32 & 0xf_0000) as u32;
@@ -135,26 +137,26 @@ pub(super) fn flat(selector: u16) -> kvm_segment {
 }
 
 /// The descriptor of a task-state segment of 104 bytes.
-pub(super) fn tss_descriptor(base: u64) -> u64 {
+pub fn tss_descriptor(base: u64) -> u64 {
     0x0000_8900_0000_0067 | (base & 0xff_ffff) << 16 | (base >> 24 & 0xff) << 56
 }
 
 impl Vcpu {
     /// Copies `code` to [`CODE`] and makes the vCPU about to run it in `mode`.
-    pub(super) fn start(&self, mode: Mode, code: &[u8]) -> Result<()> {
+    pub fn start(&self, mode: Mode, code: &[u8]) -> Result<()> {
         self.ram().write_bytes(CODE, code)?;
         self.enter_mode(mode)
     }
 
     /// The same at another place, for a second vCPU.
-    pub(super) fn start_at(&self, mode: Mode, place: u64, code: &[u8]) -> Result<()> {
+    pub fn start_at(&self, mode: Mode, place: u64, code: &[u8]) -> Result<()> {
         self.ram().write_bytes(place, code)?;
         self.enter_mode(mode)?;
         self.change_regs(|regs| regs.rip = place)
     }
 
     /// Lets 64-bit code handle a vector, after the vCPU was started.
-    pub(super) fn handle(&self, vector: u8, code: &[u8]) -> Result<()> {
+    pub fn handle(&self, vector: u8, code: &[u8]) -> Result<()> {
         let place = HANDLERS + HANDLER * u64::from(vector);
         ensure!(code.len() as u64 <= HANDLER, "a handler of {} bytes", code.len());
         self.ram().write_bytes(place, code)?;
@@ -162,7 +164,7 @@ impl Vcpu {
     }
 
     /// Makes the vCPU about to run what is at [`CODE`] in `mode`.
-    pub(super) fn enter_mode(&self, mode: Mode) -> Result<()> {
+    pub fn enter_mode(&self, mode: Mode) -> Result<()> {
         let mut sregs = self.sregs()?;
         if mode == Mode::Real {
             for segment in [
@@ -216,7 +218,7 @@ impl Vcpu {
     }
 
     /// Makes the rest of a 64-bit guest's code user code.
-    pub(super) fn become_user(&self) -> Result<()> {
+    pub fn become_user(&self) -> Result<()> {
         self.change_sregs(|sregs| {
             sregs.cs = flat(USER_CODE_64);
             sregs.ss = flat(USER_DATA);
@@ -224,7 +226,7 @@ impl Vcpu {
     }
 
     /// The end of this vCPU's stack.
-    pub(super) fn stack(&self) -> u64 {
+    pub fn stack(&self) -> u64 {
         STACK - STACK_SIZE * u64::from(self.id() % 16)
     }
 
@@ -254,7 +256,7 @@ impl Vcpu {
     }
 
     /// Lets an interrupt gate lead to `at`; those of real mode are words.
-    pub(super) fn set_gate(&self, mode: Mode, vector: u8, at: u64) -> Result<()> {
+    pub fn set_gate(&self, mode: Mode, vector: u8, at: u64) -> Result<()> {
         let vector = u64::from(vector);
         let gate = |selector: u16| {
             0x0000_8e00_0000_0000
@@ -274,7 +276,7 @@ impl Vcpu {
 }
 
 /// Page tables that map 4 GiB to themselves.
-pub(super) fn write_tables(ram: &Ram, mode: Mode) -> Result<()> {
+pub fn write_tables(ram: &Ram, mode: Mode) -> Result<()> {
     match mode {
         Mode::Real | Mode::Flat => {}
         Mode::Paged => {
@@ -305,7 +307,7 @@ pub(super) fn write_tables(ram: &Ram, mode: Mode) -> Result<()> {
 
 /// Maps the 4 KiB page of `address` with `entry` in the page tables of 64-bit mode, below 4 GiB. The
 /// other pages of its 2 MiB stay as they are. `table` is a page for the page table.
-pub(super) fn map_page(ram: &Ram, address: u64, entry: u64, table: u64) -> Result<()> {
+pub fn map_page(ram: &Ram, address: u64, entry: u64, table: u64) -> Result<()> {
     let directory = TABLES + 0x2000 + 8 * (address >> 21);
     let large = ram.read::<u64>(directory)?;
     if large & LARGE != 0 {

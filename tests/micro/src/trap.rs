@@ -2,6 +2,8 @@
 //! What guests do on exceptions and interrupts that they have no handler of their own for: they note
 //! what happened, write to [`PORT`], and go on where the host says.
 
+#![allow(missing_docs, reason = "fields are named as in the architecture")]
+
 use anyhow::{Result, bail, ensure};
 
 use super::code::guest;
@@ -11,7 +13,7 @@ use super::ram::Ram;
 use super::vcpu::Vcpu;
 
 /// The port that tells of a trap.
-pub(super) const PORT: u16 = 0xe9;
+pub const PORT: u16 = 0xe9;
 
 /// Bytes of the stub of one vector.
 const STUB: u64 = 16;
@@ -21,22 +23,22 @@ const WITH_ERROR_CODE: [u8; 10] = [8, 10, 11, 12, 13, 14, 17, 21, 29, 30];
 
 /// A trap that was noted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Trap {
-    pub(super) vector: u64,
-    pub(super) error: u64,
-    pub(super) rip: u64,
-    pub(super) cs: u64,
-    pub(super) rflags: u64,
+pub struct Trap {
+    pub vector: u64,
+    pub error: u64,
+    pub rip: u64,
+    pub cs: u64,
+    pub rflags: u64,
     /// Stack pointer before; only noted in 64-bit mode.
-    pub(super) rsp: u64,
-    pub(super) cr2: u64,
+    pub rsp: u64,
+    pub cr2: u64,
     /// Address of the vector on the stack. The error code follows, then what the processor pushed.
-    pub(super) frame: u64,
+    pub frame: u64,
 }
 
 impl Trap {
     /// The last one.
-    pub(super) fn read(ram: &Ram) -> Result<Self> {
+    pub fn read(ram: &Ram) -> Result<Self> {
         let word = |index: u64| ram.read::<u64>(TRAP + 8 * index);
         Ok(Self {
             vector: word(0)?,
@@ -53,7 +55,7 @@ impl Trap {
 
 impl Vcpu {
     /// Enters the guest, which has to trap.
-    pub(super) fn trap(&mut self) -> Result<Trap> {
+    pub fn trap(&mut self) -> Result<Trap> {
         let exit = self.run()?;
         if !matches!(exit, Exit::Out { port: PORT, .. }) {
             bail!("{} instead of a trap", self.describe(&exit));
@@ -62,7 +64,7 @@ impl Vcpu {
     }
 
     /// Enters the guest, which has to take this exception.
-    pub(super) fn expect_trap(&mut self, vector: u64, error: u64) -> Result<Trap> {
+    pub fn expect_trap(&mut self, vector: u64, error: u64) -> Result<Trap> {
         let trap = self.trap()?;
         ensure!(
             (trap.vector, trap.error) == (vector, error),
@@ -72,23 +74,23 @@ impl Vcpu {
     }
 
     /// Lets a 64-bit guest return from a trap to another place.
-    pub(super) fn return_to(&self, trap: &Trap, rip: u64) -> Result<()> {
+    pub fn return_to(&self, trap: &Trap, rip: u64) -> Result<()> {
         self.ram().write(trap.frame + 16, rip)
     }
 
     /// Lets a 64-bit guest return from a trap behind the instruction of `length` bytes.
-    pub(super) fn skip(&self, trap: &Trap, length: u64) -> Result<()> {
+    pub fn skip(&self, trap: &Trap, length: u64) -> Result<()> {
         self.return_to(trap, trap.rip + length)
     }
 }
 
 /// Where the stub of a vector is.
-pub(super) fn stub(vector: u8) -> u64 {
+pub fn stub(vector: u8) -> u64 {
     STUBS + STUB * u64::from(vector)
 }
 
 /// Puts the stubs and what they jump to into memory, for this mode.
-pub(super) fn install(ram: &Ram, mode: Mode) -> Result<()> {
+pub fn install(ram: &Ram, mode: Mode) -> Result<()> {
     for vector in 0..=u8::MAX {
         let at = stub(vector);
         let mut code = Vec::new();

@@ -7,6 +7,7 @@
 /// are numbers from 2 on (`2:`, `2b`, `2f`), and `881b` is the start of the code. The code is copied
 /// elsewhere before it runs: it may hold differences of labels and relative jumps, no addresses of
 /// labels. After a semicolon come constants for the lines' `{name}`s: `; port = PORT`.
+#[macro_export]
 macro_rules! guest {
     ($bits:literal; $($line:literal),+ $(,)? $(; $($name:ident = $value:expr),+ $(,)?)?) => {{
         let (start, end): (*const u8, *const u8);
@@ -33,4 +34,4 @@ macro_rules! guest {
     }};
 }
 
-pub(super) use guest;
+pub use crate::guest;

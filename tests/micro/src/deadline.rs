@@ -11,28 +11,28 @@ use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 /// The usual limit.
-pub(crate) const LIMIT: Duration = Duration::from_secs(15);
+pub const LIMIT: Duration = Duration::from_secs(15);
 
 /// Once the limit has passed the signal comes again and again: the first may arrive just before the
 /// guest is entered.
 const AGAIN: Duration = Duration::from_millis(20);
 
 /// The signal with which cases interrupt a vCPU's thread.
-pub(crate) const KICK: Signal = Signal::SIGUSR1;
+pub const KICK: Signal = Signal::SIGUSR1;
 
 /// A limit that holds for the calling thread until it is dropped.
-pub(crate) struct Deadline(Instant);
+pub struct Deadline(Instant);
 
 impl Deadline {
     /// From now on for `limit`.
-    pub(crate) fn start(limit: Duration) -> Result<Self> {
+    pub fn start(limit: Duration) -> Result<Self> {
         handle_signals()?;
         set(limit)?;
         Ok(Self(Instant::now() + limit))
     }
 
     /// Whether it is over.
-    pub(crate) fn has_passed(&self) -> bool {
+    pub fn has_passed(&self) -> bool {
         Instant::now() >= self.0
     }
 }
@@ -46,7 +46,7 @@ impl Drop for Deadline {
 extern "C" fn ignore(_signal: libc::c_int) {}
 
 /// Makes signals interrupt system calls and do nothing else.
-pub(crate) fn handle_signals() -> Result<()> {
+pub fn handle_signals() -> Result<()> {
     static ONCE: Once = Once::new();
     let mut result = Ok(());
     ONCE.call_once(|| {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 
 use super::ram::Ram;
-use crate::case::Skip;
+use crate::Skip;
 
 /// `struct uffdio_api`, `uffdio_register` and `uffdio_copy`.
 type Api = [u64; 3];
@@ -25,14 +25,14 @@ const VERSION: u64 = 0xaa;
 const MISSING: u64 = 1;
 
 /// A userfaultfd for one mapping.
-pub(super) struct Userfault<'a> {
+pub struct Userfault<'a> {
     file: File,
     ram: &'a Ram,
 }
 
 impl<'a> Userfault<'a> {
     /// Takes the missing pages of `ram` over.
-    pub(super) fn new(ram: &'a Ram) -> Result<Self> {
+    pub fn new(ram: &'a Ram) -> Result<Self> {
         // SAFETY: the system call takes flags only.
         let descriptor = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) };
         if descriptor < 0 {
@@ -56,7 +56,7 @@ impl<'a> Userfault<'a> {
     }
 
     /// Waits for somebody to touch a missing page; its offset.
-    pub(super) fn wait(&self) -> Result<u64> {
+    pub fn wait(&self) -> Result<u64> {
         // `struct uffd_msg`: the address is the third word.
         let mut message = [0u8; 32];
         let length = nix::unistd::read(self.file.as_fd(), &mut message)?;
@@ -66,7 +66,7 @@ impl<'a> Userfault<'a> {
     }
 
     /// Provides the page at `offset`, which begins with `value`.
-    pub(super) fn provide(&self, offset: u64, value: u32) -> Result<()> {
+    pub fn provide(&self, offset: u64, value: u32) -> Result<()> {
         let mut page = vec![0u8; 4096];
         page[..4].copy_from_slice(&value.to_le_bytes());
         let copy = [self.ram.address() + offset, page.as_ptr() as u64, 4096, 0, 0];

@@ -12,7 +12,7 @@ const ROOM: usize = 256;
 
 /// `struct kvm_cpuid2` with room behind it.
 #[repr(C)]
-pub(super) struct Cpuid {
+pub struct Cpuid {
     count: u32,
     padding: u32,
     entries: [kvm_cpuid_entry2; ROOM],
@@ -20,18 +20,18 @@ pub(super) struct Cpuid {
 
 impl Cpuid {
     /// No leaves, room for all.
-    pub(super) fn room() -> Self {
+    pub fn room() -> Self {
         let entries = [kvm_cpuid_entry2::default(); ROOM];
         Self { count: ROOM as u32, padding: 0, entries }
     }
 
     /// Removes all leaves.
-    pub(super) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.count = 0;
     }
 
     /// What /dev/kvm says that guests can have.
-    pub(super) fn supported(kvm: &File) -> Result<Self> {
+    pub fn supported(kvm: &File) -> Result<Self> {
         let mut cpuid = Self::room();
         exchange(kvm, request::GET_SUPPORTED_CPUID, &mut cpuid)
             .context("KVM_GET_SUPPORTED_CPUID")?;
@@ -39,23 +39,23 @@ impl Cpuid {
     }
 
     /// The leaves.
-    pub(super) fn entries(&self) -> &[kvm_cpuid_entry2] {
+    pub fn entries(&self) -> &[kvm_cpuid_entry2] {
         self.entries.get(..self.count as usize).unwrap_or(&self.entries)
     }
 
     /// The leaves.
-    pub(super) fn entries_mut(&mut self) -> &mut [kvm_cpuid_entry2] {
+    pub fn entries_mut(&mut self) -> &mut [kvm_cpuid_entry2] {
         let count = (self.count as usize).min(ROOM);
         &mut self.entries[..count]
     }
 
     /// A leaf; `index` only counts where it matters.
-    pub(super) fn find(&self, function: u32, index: u32) -> Option<&kvm_cpuid_entry2> {
+    pub fn find(&self, function: u32, index: u32) -> Option<&kvm_cpuid_entry2> {
         self.entries().iter().find(|entry| is(entry, function, index))
     }
 
     /// The leaf, which is added if it isn't there.
-    pub(super) fn leaf_mut(&mut self, function: u32, index: u32) -> Result<&mut kvm_cpuid_entry2> {
+    pub fn leaf_mut(&mut self, function: u32, index: u32) -> Result<&mut kvm_cpuid_entry2> {
         let place = self.entries().iter().position(|entry| is(entry, function, index));
         let place = place.unwrap_or(self.count as usize);
         let entry = self.entries.get_mut(place).context("too many CPUID leaves")?;
@@ -67,7 +67,7 @@ impl Cpuid {
     }
 
     /// Makes it the CPUID of the vCPU with this APIC id.
-    pub(super) fn set_apic_id(&mut self, id: u32) {
+    pub fn set_apic_id(&mut self, id: u32) {
         for entry in self.entries_mut() {
             match entry.function {
                 1 => entry.ebx = entry.ebx & 0x00ff_ffff | id << 24,

@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// Runs `vcpu` in a thread while `body` runs in this one, and stops it when `body` has ended. Its exits
 /// come through the channel; it is entered again after each.
-pub(super) fn beside<R>(vcpu: &mut Vcpu, body: impl FnOnce(&Exits) -> Result<R>) -> Result<R> {
+pub fn beside<R>(vcpu: &mut Vcpu, body: impl FnOnce(&Exits) -> Result<R>) -> Result<R> {
     // The body has limits of its own.
     vcpu.set_limit(LIMIT);
     let stopper = vcpu.stopper();
@@ -63,21 +63,21 @@ pub(super) fn beside<R>(vcpu: &mut Vcpu, body: impl FnOnce(&Exits) -> Result<R>)
 }
 
 /// The exits of a vCPU that runs beside.
-pub(super) struct Exits(Receiver<Exit>);
+pub struct Exits(Receiver<Exit>);
 
 impl Exits {
     /// The next one; an error if there is none for 10 s.
-    pub(super) fn next(&self) -> Result<Exit> {
+    pub fn next(&self) -> Result<Exit> {
         self.0.recv_timeout(Duration::from_secs(10)).context("the other vCPU does not come out")
     }
 
     /// The next one, if there is one already.
-    pub(super) fn try_next(&self) -> Option<Exit> {
+    pub fn try_next(&self) -> Option<Exit> {
         self.0.try_recv().ok()
     }
 
     /// All that came so far and the next two have to be this report.
-    pub(super) fn expect_reports(&self, value: u32) -> Result<()> {
+    pub fn expect_reports(&self, value: u32) -> Result<()> {
         let came = self.0.try_iter().collect::<Vec<_>>();
         let report =
             Exit::Out { port: super::vcpu::REPORT, size: 4, data: value.to_le_bytes().to_vec() };
@@ -89,12 +89,12 @@ impl Exits {
     }
 
     /// Whether none comes for a moment.
-    pub(super) fn is_quiet(&self) -> bool {
+    pub fn is_quiet(&self) -> bool {
         self.0.recv_timeout(Duration::from_millis(50)).is_err()
     }
 
     /// The next one has to be this report.
-    pub(super) fn expect_report(&self, value: u32) -> Result<()> {
+    pub fn expect_report(&self, value: u32) -> Result<()> {
         let exit = self.next()?;
         let report =
             Exit::Out { port: super::vcpu::REPORT, size: 4, data: value.to_le_bytes().to_vec() };

@@ -17,7 +17,7 @@ use nix::sys::mman::{
 ///
 /// # Invariants
 /// `start` is the start of a mapping of `size` bytes that belongs to this value.
-pub(crate) struct Ram {
+pub struct Ram {
     start: NonNull<u8>,
     size: usize,
 }
@@ -32,12 +32,12 @@ const ALIGN: usize = 2 << 20;
 
 impl Ram {
     /// Zeroed memory of the process's own.
-    pub(crate) fn new(size: usize) -> Result<Self> {
+    pub fn new(size: usize) -> Result<Self> {
         Self::with_flags(size, MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE)
     }
 
     /// The same with other flags of mmap. It is aligned to 2 MiB.
-    pub(crate) fn with_flags(size: usize, flags: MapFlags) -> Result<Self> {
+    pub fn with_flags(size: usize, flags: MapFlags) -> Result<Self> {
         let whole = NonZeroUsize::new(size + ALIGN).context("no size")?;
         // SAFETY: a new mapping at an address of the kernel's choice harms nothing.
         let start = unsafe { mmap_anonymous(None, whole, READ_WRITE, flags) }.context("mmap")?;
@@ -58,7 +58,7 @@ impl Ram {
     }
 
     /// `size` bytes of a file.
-    pub(crate) fn of_file(file: &File, size: usize, flags: MapFlags) -> Result<Self> {
+    pub fn of_file(file: &File, size: usize, flags: MapFlags) -> Result<Self> {
         let length = NonZeroUsize::new(size).context("no size")?;
         // SAFETY: a new mapping at an address of the kernel's choice harms nothing.
         let start = unsafe { mmap(None, length, READ_WRITE, flags, file.as_fd(), 0) };
@@ -67,53 +67,48 @@ impl Ram {
     }
 
     /// Where it lies in the process.
-    pub(crate) fn address(&self) -> u64 {
+    pub fn address(&self) -> u64 {
         self.start.as_ptr() as u64
     }
 
     /// Bytes.
-    pub(crate) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.size
     }
 
     /// Gives the kernel advice about all of it.
-    pub(crate) fn advise(&self, advice: MmapAdvise) -> Result<()> {
+    pub fn advise(&self, advice: MmapAdvise) -> Result<()> {
         // SAFETY: no reference into the mapping exists that could see its contents change.
         unsafe { madvise(self.start.cast(), self.size, advice) }.context("madvise")
     }
 
     /// The same with advice that has no name yet.
-    pub(crate) fn advise_number(&self, advice: libc::c_int) -> Result<(), Errno> {
+    pub fn advise_number(&self, advice: libc::c_int) -> Result<(), Errno> {
         // SAFETY: as above.
         let result = unsafe { libc::madvise(self.start.as_ptr().cast(), self.size, advice) };
         Errno::result(result).map(|_| ())
     }
 
     /// Changes what may be done with all of it. Nobody here may do the rest then.
-    pub(crate) fn protect(&self, protection: ProtFlags) -> Result<()> {
+    pub fn protect(&self, protection: ProtFlags) -> Result<()> {
         self.protect_part(0, self.size, protection)
     }
 
     /// Changes what may be done with a part.
-    pub(crate) fn protect_part(
-        &self,
-        offset: usize,
-        size: usize,
-        protection: ProtFlags,
-    ) -> Result<()> {
+    pub fn protect_part(&self, offset: usize, size: usize, protection: ProtFlags) -> Result<()> {
         ensure!(offset + size <= self.size, "a part beyond the end");
         // SAFETY: the part is within the mapping, and nobody holds a reference into it.
         unsafe { mprotect(self.start.add(offset).cast(), size, protection) }.context("mprotect")
     }
 
     /// Unmaps it; nobody may use it until [`Self::map_again`].
-    pub(crate) fn unmap(&self) -> Result<()> {
+    pub fn unmap(&self) -> Result<()> {
         // SAFETY: the mapping is this value's own, and nobody holds a reference into it.
         unsafe { munmap(self.start.cast(), self.size) }.context("munmap")
     }
 
     /// Maps zeroed memory to where it was unmapped.
-    pub(crate) fn map_again(&self) -> Result<()> {
+    pub fn map_again(&self) -> Result<()> {
         let address = NonZeroUsize::new(self.start.as_ptr() as usize);
         let size = NonZeroUsize::new(self.size).context("no size")?;
         let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED_NOREPLACE;
@@ -133,14 +128,14 @@ impl Ram {
     }
 
     /// Reads a number.
-    pub(crate) fn read<T: Number>(&self, offset: u64) -> Result<T> {
+    pub fn read<T: Number>(&self, offset: u64) -> Result<T> {
         let place = self.at::<T>(offset)?;
         // SAFETY: `at` gives aligned addresses within the mapping, and every bit pattern is a number.
         Ok(unsafe { place.read_volatile() })
     }
 
     /// Writes a number.
-    pub(crate) fn write<T: Number>(&self, offset: u64, value: T) -> Result<()> {
+    pub fn write<T: Number>(&self, offset: u64, value: T) -> Result<()> {
         let place = self.at::<T>(offset)?;
         // SAFETY: `at` gives aligned addresses within the mapping.
         unsafe { place.write_volatile(value) };
@@ -148,12 +143,12 @@ impl Ram {
     }
 
     /// Reads bytes.
-    pub(crate) fn read_bytes(&self, offset: u64, count: usize) -> Result<Vec<u8>> {
+    pub fn read_bytes(&self, offset: u64, count: usize) -> Result<Vec<u8>> {
         (offset..).take(count).map(|at| self.read(at)).collect()
     }
 
     /// Writes bytes.
-    pub(crate) fn write_bytes(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+    pub fn write_bytes(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         bytes.iter().zip(offset..).try_for_each(|(byte, at)| self.write(at, *byte))
     }
 }
@@ -168,7 +163,7 @@ impl Drop for Ram {
 const READ_WRITE: ProtFlags = ProtFlags::PROT_READ.union(ProtFlags::PROT_WRITE);
 
 /// What memory is read and written as.
-pub(crate) trait Number: Copy {}
+pub trait Number: Copy {}
 
 impl Number for u8 {}
 impl Number for u16 {}
