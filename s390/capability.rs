@@ -23,6 +23,9 @@ pub(crate) fn check(capability: u32) -> u32 {
         | KVM_CAP_S390_PSW
         | KVM_CAP_S390_COW
         | KVM_CAP_S390_CSS_SUPPORT
+        | KVM_CAP_S390_IRQCHIP
+        | KVM_CAP_S390_AIS
+        | KVM_CAP_S390_AIS_MIGRATION
         | KVM_CAP_S390_INJECT_IRQ
         | KVM_CAP_S390_USER_SIGP
         | KVM_CAP_S390_USER_STSI
@@ -46,6 +49,8 @@ pub(crate) fn enable(vm: &Vm<Sie>, wanted: &EnableCap) -> Result<u32> {
         return Err(EINVAL);
     }
     let choice = match wanted.cap {
+        KVM_CAP_S390_AIS => return suppress(vm),
+        KVM_CAP_S390_IRQCHIP => Choice::Routes,
         KVM_CAP_S390_USER_SIGP => Choice::UserSigp,
         KVM_CAP_S390_USER_STSI => Choice::UserStsi,
         KVM_CAP_S390_USER_INSTR0 => Choice::UserInstr0,
@@ -55,4 +60,18 @@ pub(crate) fn enable(vm: &Vm<Sie>, wanted: &EnableCap) -> Result<u32> {
     let VmState { choices, .. } = vm.arch();
     choices.make(choice);
     Ok(0)
+}
+
+/// Gives the guest the adapter-interruption-suppression facility, which is made here.
+fn suppress(vm: &Vm<Sie>) -> Result<u32> {
+    const SUPPRESSION: u8 = 72;
+    vm.with_creation_locked(|| {
+        if vm.vcpus().count() != 0 {
+            return Err(EBUSY);
+        }
+        let state = vm.arch();
+        state.choices.make(Choice::Suppression);
+        state.model.lock().facilities.add(SUPPRESSION);
+        Ok(0)
+    })
 }

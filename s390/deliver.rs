@@ -7,6 +7,7 @@
 //! control registers otherwise.
 
 use crate::{
+    adapter,
     floating::{self, Floating},
     guest::{read_low, write_low},
     state::{set_prefix, Cx},
@@ -74,6 +75,7 @@ fn look_at_clock(cx: &mut Cx<'_>) {
 }
 
 fn deliver_some(cx: &mut Cx<'_>) -> Result {
+    adapter::serve(&cx.vm);
     loop {
         let gate = cx.state.gate();
         let shared = cx.vcpu.shared();

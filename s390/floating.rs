@@ -3,14 +3,15 @@
 //! the ends of page faults, machine checks of channels.
 //!
 //! A word says at a glance what there is; whoever takes something looks again with
-//! the lock. The lock is taken in task context only.
+//! the lock. The lock is taken in task context only. Adapters interrupt from any
+//! context: all of a subclass have one bit of the word together, and no queue.
 
 use crate::sie::Sie;
 use kernel::{
     new_spinlock,
     prelude::*,
     sync::{
-        atomic::{Acquire, Atomic, Relaxed, Release},
+        atomic::{Acquire, Atomic, Full, Relaxed},
         SpinLock,
     },
 };
@@ -35,14 +36,23 @@ pub(crate) struct Io {
 }
 
 impl Io {
+    /// Of the word: it is an adapter's.
+    const ADAPTER: u32 = 0x8000_0000;
+
+    /// That of adapters of a subclass, which stands for all of them.
+    const fn of_adapters(subclass: u8) -> Self {
+        let word = Self::ADAPTER | (subclass as u32 & 7) << 27;
+        Self { subchannel_id: 0, subchannel: 0, parameter: 0, word }
+    }
+
+    /// Whether it is an adapter's.
+    pub(crate) const fn is_adapters(&self) -> bool {
+        self.word & Self::ADAPTER != 0
+    }
+
     /// The subclass, 0 to 7.
     pub(crate) const fn subclass(&self) -> u8 {
         (self.word >> 27 & 7) as u8
-    }
-
-    /// The subclass as a bit, 0 being 0x80.
-    const fn bit(&self) -> u8 {
-        0x80_u8.wrapping_shr(self.subclass() as u32)
     }
 
     /// What the guest finds: subsystem identification word, parameter, word.
@@ -74,17 +84,24 @@ struct Queues {
     io: [KVec<Io>; 8],
 }
 
-/// Bits of the word besides subclasses.
+/// Bits of the word besides subclasses of I/O in queues.
 mod bit {
+    /// What the queues have, subclasses included.
+    pub(super) const QUEUED: u32 = 0x7ff;
     pub(super) const SERVICE: u32 = 1 << 8;
     pub(super) const HOST: u32 = 1 << 9;
     pub(super) const MACHINE_CHECK: u32 = 1 << 10;
+    /// Bits of guest memory are to be set for adapters.
+    pub(super) const INDICATIONS: u32 = 1 << 11;
+    /// From here on: subclasses of adapters that interrupt.
+    pub(super) const ADAPTERS: u32 = 16;
 }
 
 /// All that waits for any CPU.
 #[pin_data]
 pub(crate) struct FloatingSet {
-    /// Subclasses of I/O in the lowest byte, and [`bit`]s.
+    /// Subclasses of I/O in the lowest byte, and [`bit`]s. Those that aren't the
+    /// queues' are set and cleared without the lock, in any context.
     word: Atomic<u32>,
     #[pin]
     queues: SpinLock<Queues>,
@@ -107,7 +124,7 @@ impl Glance {
 
     /// I/O interruptions wait.
     pub(crate) const fn has_io(self) -> bool {
-        self.0 & 0xff != 0
+        self.0 & (0xff | 0xff << bit::ADAPTERS) != 0
     }
 
     /// A machine check waits.
@@ -117,7 +134,8 @@ impl Glance {
 
     /// What of it a CPU with these masks takes.
     pub(crate) fn open(self, gate: &Gate) -> Self {
-        let mut open = u32::from(gate.io_subclasses());
+        let subclasses = u32::from(gate.io_subclasses());
+        let mut open = subclasses | subclasses << bit::ADAPTERS | bit::INDICATIONS;
         if gate.takes_service_signal() {
             open |= bit::SERVICE | bit::HOST;
         }
@@ -160,7 +178,40 @@ impl FloatingSet {
         if queues.machine_check.is_some() {
             word |= bit::MACHINE_CHECK;
         }
-        self.word.store(word, Release);
+        self.change_word(|old| old & !bit::QUEUED | word);
+    }
+
+    /// Changes the word; what it was.
+    fn change_word(&self, change: impl Fn(u32) -> u32) -> u32 {
+        let mut old = self.word.load(Relaxed);
+        loop {
+            match self.word.cmpxchg(old, change(old), Full) {
+                Ok(_) => return old,
+                Err(now) => old = now,
+            }
+        }
+    }
+
+    /// Adapters of a subclass interrupt. Any context; tell the CPUs.
+    pub(crate) fn add_adapter(&self, subclass: u8) {
+        let bit = 0x80_u32.wrapping_shr(subclass.into()) << bit::ADAPTERS;
+        let _ = self.change_word(|old| old | bit);
+    }
+
+    /// As above, the other way round; whether they did.
+    fn take_adapter(&self, bit: u32) -> bool {
+        self.change_word(|old| old & !(bit << bit::ADAPTERS)) & bit << bit::ADAPTERS != 0
+    }
+
+    /// Bits of guest memory are to be set. Any context; tell the CPUs.
+    pub(crate) fn flag_indications(&self) {
+        let _ = self.change_word(|old| old | bit::INDICATIONS);
+    }
+
+    /// As above, the other way round; whether they were.
+    pub(crate) fn take_indications(&self) -> bool {
+        let has = |word: u32| word & bit::INDICATIONS != 0;
+        has(self.word.load(Acquire)) && has(self.change_word(|old| old & !bit::INDICATIONS))
     }
 
     /// Adds one.
@@ -186,6 +237,7 @@ impl FloatingSet {
             Floating::Host(external) => {
                 self.push(external, |queues| Some(&mut queues.host))?;
             }
+            Floating::Io(io) if io.is_adapters() => self.add_adapter(io.subclass()),
             Floating::Io(io) => {
                 self.push(io, |queues| queues.io.get_mut(usize::from(io.subclass())))?;
             }
@@ -240,12 +292,12 @@ impl FloatingSet {
             return None;
         }
         let mut queues = self.queues.lock();
-        let taken = Self::take_from(&mut queues, open);
+        let taken = self.take_from(&mut queues, open);
         self.publish(&queues);
         taken
     }
 
-    fn take_from(queues: &mut Queues, open: Glance) -> Option<Floating> {
+    fn take_from(&self, queues: &mut Queues, open: Glance) -> Option<Floating> {
         if open.has_machine_check() {
             if let Some(check) = queues.machine_check.take() {
                 return Some(Floating::MachineCheck(check));
@@ -259,31 +311,93 @@ impl FloatingSet {
                 return queues.host.remove(0).ok().map(Floating::Host);
             }
         }
-        let subclasses = open.0 as u8;
-        queues
-            .io
-            .iter_mut()
-            .filter(|queue| queue.first().is_some_and(|io| io.bit() & subclasses != 0))
-            .find_map(|queue| queue.remove(0).ok().map(Floating::Io))
+        let (queued, adapters) = (open.0 as u8, (open.0 >> bit::ADAPTERS) as u8);
+        self.take_io_from(queues, queued, adapters, None).map(Floating::Io)
+    }
+
+    /// Takes the first I/O interruption of these subclasses. Those of adapters belong
+    /// to no subchannel.
+    fn take_io_from(
+        &self,
+        queues: &mut Queues,
+        queued: u8,
+        adapters: u8,
+        subchannel: Option<u32>,
+    ) -> Option<Io> {
+        for (subclass, queue) in (0_u8..).zip(&mut queues.io) {
+            let bit = 0x80_u8.wrapping_shr(subclass.into());
+            let place = queue.iter().position(|io| {
+                let [id, ..] = io.words();
+                queued & bit != 0 && subchannel.is_none_or(|wanted| wanted == id)
+            });
+            if let Some(io) = place.and_then(|place| queue.remove(place).ok()) {
+                return Some(io);
+            }
+            if adapters & bit != 0 && self.take_adapter(bit.into()) {
+                return Some(Io::of_adapters(subclass));
+            }
+        }
+        None
     }
 
     /// Takes the first I/O interruption of these subclasses, and of this subchannel
     /// if one is named.
     pub(crate) fn take_io(&self, subclasses: u8, subchannel: Option<u32>) -> Option<Io> {
         let mut queues = self.queues.lock();
-        let mut taken = None;
-        for queue in &mut queues.io {
-            let place = queue.iter().position(|io| {
-                let [id, ..] = io.words();
-                io.bit() & subclasses != 0 && subchannel.is_none_or(|wanted| wanted == id)
-            });
-            if let Some(place) = place {
-                taken = queue.remove(place).ok();
-                break;
-            }
-        }
+        let adapters = if subchannel.is_none() { subclasses } else { 0 };
+        let taken = self.take_io_from(&mut queues, subclasses, adapters, subchannel);
         self.publish(&queues);
         taken
+    }
+
+    /// All that waits: I/O by subclass, then the others.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn all(&self) -> Result<KVVec<Floating>> {
+        let mut all = KVVec::new();
+        loop {
+            let needed = {
+                let queues = self.queues.lock();
+                let waiting =
+                    queues.io.iter().map(KVec::len).fold(queues.host.len(), usize::wrapping_add);
+                // And one of each subclass of adapters, the service signal, the
+                // machine check.
+                let needed = waiting.saturating_add(10);
+                if needed <= all.capacity() {
+                    // There is room.
+                    self.list(&queues, |one| drop(all.push_within_capacity(one)));
+                    return Ok(all);
+                }
+                needed
+            };
+            all = KVVec::with_capacity(needed, GFP_KERNEL_ACCOUNT)?;
+        }
+    }
+
+    fn list(&self, queues: &Queues, mut put: impl FnMut(Floating)) {
+        let word = self.word.load(Acquire) >> bit::ADAPTERS;
+        let adapters = (0_u8..8).filter(|subclass| word << subclass & 0x80 != 0);
+        adapters.for_each(|subclass| put(Floating::Io(Io::of_adapters(subclass))));
+        queues.io.iter().flatten().for_each(|io| put(Floating::Io(*io)));
+        queues.host.iter().for_each(|external| put(Floating::Host(*external)));
+        if queues.service != 0 {
+            put(Floating::Service(queues.service));
+        }
+        if let Some(check) = queues.machine_check {
+            put(Floating::MachineCheck(check));
+        }
+    }
+
+    /// Forgets all that waits.
+    pub(crate) fn clear(&self) {
+        let mut old = Queues::default();
+        let mut queues = self.queues.lock();
+        core::mem::swap(&mut *queues, &mut old);
+        let _ = self.change_word(|_| 0);
+        // Freed behind the lock.
+        drop(queues);
     }
 }
 

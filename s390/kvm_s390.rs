@@ -9,9 +9,11 @@
 use kernel::prelude::*;
 use kvm_core::provider::Provider;
 
+mod adapter;
 mod capability;
 mod deliver;
 mod exit;
+mod flic;
 mod floating;
 mod guest;
 mod inject;

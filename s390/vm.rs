@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What a VM has besides what all architectures share.
 
-use crate::floating::FloatingSet;
+use crate::{adapter::Adapters, floating::FloatingSet};
 use kernel::{
     new_spinlock,
     prelude::*,
@@ -35,6 +35,10 @@ pub(crate) enum Choice {
     UserCpuState = 1 << 4,
     /// I/O instructions of channels are userspace's.
     Css = 1 << 5,
+    /// There are interrupt routes, to adapters.
+    Routes = 1 << 6,
+    /// Adapter interruptions can be suppressed.
+    Suppression = 1 << 7,
 }
 
 impl Choices {
@@ -91,6 +95,9 @@ pub(crate) struct VmState {
     /// Interruptions for any CPU.
     #[pin]
     pub(crate) floating: FloatingSet,
+    pub(crate) adapters: Adapters,
+    /// There is a floating-interrupt controller for userspace.
+    pub(crate) has_flic: Atomic<bool>,
     #[pin]
     pub(crate) model: SpinLock<Model>,
     /// Added to the host's clock, by all vCPUs.
@@ -103,6 +110,8 @@ impl VmState {
         try_pin_init!(Self {
             choices: Choices::new(),
             floating <- FloatingSet::new(),
+            adapters: Adapters::new(),
+            has_flic: Atomic::new(false),
             model <- new_spinlock!(Model::of_host(), "kvm_s390_model"),
             epoch: Atomic::new(0),
         })

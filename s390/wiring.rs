@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Interrupt routes, in-kernel devices and counters, as the core wants them.
 
-use crate::sie::Sie;
+use crate::{
+    adapter::{self, Route},
+    flic::Flic,
+    sie::Sie,
+    vm::Choice,
+};
+use kernel::prelude::*;
 use kvm_core::{
-    device::NoDevice,
     statistics,
     vm::Vm,
     wiring::{Delivery, Source, Wiring},
 };
-
-/// There are no interrupt routes yet.
-#[derive(Clone, Copy)]
-pub(crate) enum Route {}
+use kvm_uapi::irq::RoutingEntry;
 
 /// There are no in-kernel devices on a bus.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,19 +64,33 @@ statistics! {
 impl Wiring<Self> for Sie {
     type Route = Route;
     type Device = Device;
-    type AttrDevice = NoDevice;
+    type AttrDevice = Flic;
     type VmStats = VmStats;
     type VcpuStats = VcpuStats;
     const COALESCED_PAGE: Option<u32> = None;
+    const IRQCHIPS: bool = true;
+
+    fn has_irqchip(vm: &Vm<Self>) -> bool {
+        vm.arch().choices.has(Choice::Routes)
+    }
+
+    fn parse_route(vm: &Vm<Self>, entry: &RoutingEntry) -> Result<Route> {
+        adapter::parse(vm, entry)
+    }
 
     fn deliver(
-        _vm: &Vm<Self>,
+        vm: &Vm<Self>,
         route: &Route,
         _source: Source,
-        _level: bool,
+        level: bool,
         _report: bool,
     ) -> Delivery {
-        match *route {}
+        if level {
+            adapter::deliver(vm, route)
+        } else {
+            // Adapters have no level to be lowered.
+            Delivery::COALESCED
+        }
     }
 
     fn device_write(_vm: &Vm<Self>, device: Device, _address: u64, _data: &[u8]) -> bool {

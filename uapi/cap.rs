@@ -164,8 +164,12 @@ capabilities! {
     KVM_CAP_S390_USER_INSTR0 = 130;
     /// `kvm_run.immediate_exit` is looked at.
     KVM_CAP_IMMEDIATE_EXIT = 136;
+    /// Adapter interruptions can be suppressed.
+    KVM_CAP_S390_AIS = 141;
     /// Instructions that can be kept from exiting.
     KVM_CAP_X86_DISABLE_EXITS = 143;
+    /// The FLIC shows and sets how they are suppressed, all at once.
+    KVM_CAP_S390_AIS_MIGRATION = 150;
     /// `KVM_GET_MSR_FEATURE_INDEX_LIST`, `KVM_GET_MSRS` of /dev/kvm.
     KVM_CAP_GET_MSR_FEATURES = 153;
     /// PLATFORM_INFO can be hidden from guests.

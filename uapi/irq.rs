@@ -47,6 +47,15 @@ crate::layout::abi_structs! {
         data: u32,
         __bindgen_anon_1: u32,
     }
+    /// A route to an adapter of IBM Z: a bit of indicators and one that sums them up.
+    /// The bits are counted from the addresses on.
+    RoutingAdapter = kvm_irq_routing_s390_adapter {
+        ind_addr: u64,
+        summary_addr: u64,
+        ind_offset: u64,
+        summary_offset: u32,
+        adapter_id: u32,
+    }
     /// One route; `u` is read as the type says.
     RoutingEntry = kvm_irq_routing_entry {
         gsi: u32,

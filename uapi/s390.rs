@@ -47,6 +47,27 @@ crate::layout::abi_structs! {
         mask: u64,
         addr: u64,
     }
+    /// An I/O adapter, which has interruptions of its own.
+    IoAdapter = kvm_s390_io_adapter {
+        id: u32,
+        isc: u8,
+        maskable: u8,
+        swap: u8,
+        flags: u8,
+    }
+    /// A change of one.
+    IoAdapterRequest = kvm_s390_io_adapter_req {
+        id: u32,
+        type_: u8,
+        mask: u8,
+        pad0: u16,
+        addr: u64,
+    }
+    /// How those of all subclasses are.
+    AisAll = kvm_s390_ais_all {
+        simm: u8,
+        nimm: u8,
+    }
     /// An interruption in the older, shorter form.
     Interrupt = kvm_s390_interrupt {
         type_: u32,

@@ -72,6 +72,15 @@ impl HostPage {
         unsafe { kvm_helper_is_device_frame(self.pfn.raw()) }
     }
 
+    /// Sets bits of the byte at an offset, atomically; what it was before. `None` for
+    /// what isn't RAM. Any context.
+    pub fn set_bits(&self, offset: u64, bits: u8) -> Option<u8> {
+        let page = self.page.filter(|_| self.writable)?;
+        // SAFETY: By the type invariant the page is valid, and pages of the VMM are in
+        // the direct mapping; the helper keeps the offset inside.
+        Some(unsafe { kvm_helper_page_set_bits(page.as_ptr(), offset as c_uint, bits) })
+    }
+
     /// It was mapped: notes the use, and the writing to come if `dirty`. The host
     /// calls the notifier before it takes the page for clean or unused again.
     #[inline]
@@ -243,6 +252,7 @@ pub fn signal_poisoned(address: Hva) {
 extern "C" {
     fn kvm_helper_put_page(page: *mut bindings::page);
     fn kvm_helper_page_frame(page: *mut bindings::page) -> u64;
+    fn kvm_helper_page_set_bits(page: *mut bindings::page, offset: c_uint, bits: u8) -> u8;
     fn kvm_helper_note_use(page: *mut bindings::page, dirty: bool);
     fn kvm_helper_is_device_frame(frame: u64) -> bool;
     fn kvm_helper_host_page_shift(mm: *mut bindings::mm_struct, address: c_ulong) -> c_uint;

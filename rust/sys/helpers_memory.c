@@ -131,6 +131,18 @@ void kvm_helper_cond_resched(void)
 	cond_resched();
 }
 
+/* Sets bits of a byte of the page; what it was before. */
+u8 kvm_helper_page_set_bits(struct page *page, unsigned int offset, u8 bits);
+u8 kvm_helper_page_set_bits(struct page *page, unsigned int offset, u8 bits)
+{
+	u8 *byte = (u8 *)page_address(page) + (offset & ~PAGE_MASK);
+	u8 old = READ_ONCE(*byte);
+
+	while (!try_cmpxchg(byte, &old, old | bits))
+		;
+	return old;
+}
+
 size_t kvm_helper_read_user_atomic(void *to, u64 from, size_t size);
 size_t kvm_helper_read_user_atomic(void *to, u64 from, size_t size)
 {

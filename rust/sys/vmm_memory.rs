@@ -4,13 +4,14 @@
 //!
 //! C header: `include/linux/uaccess.h`.
 
+use crate::gup::{self, Missing, Want};
 use kernel::{
     error::Result,
     ffi::c_void,
     prelude::*,
     uaccess::{UserPtr, UserSlice},
 };
-use kvm_paging::addr::Hva;
+use kvm_paging::addr::{Hva, PAGE_SIZE};
 
 /// Whether a copy may wait for a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +77,28 @@ pub fn compare_exchange(address: Hva, size: usize, old: u64, new: u64) -> Result
         1 => Ok(false),
         errno => Err(Error::from_errno(errno)),
     }
+}
+
+/// Sets bits of the byte at `address`, atomically; what it was before.
+///
+/// # Errors
+///
+/// `EFAULT` if it can't be written, or not at once if it may not wait; `EINTR` if a
+/// signal came meanwhile.
+pub fn set_bits(address: Hva, bits: u8, wait: Wait) -> Result<u8> {
+    let offset = address.raw() & (PAGE_SIZE - 1);
+    let page = match (gup::get_fast(address), wait) {
+        (Some(page), _) => page,
+        (None, Wait::Never) => return Err(EFAULT),
+        (None, Wait::Allowed) => match gup::get(address, Want::Write, true) {
+            Ok(page) => page,
+            Err(Missing::Signal) => return Err(EINTR),
+            Err(_) => return Err(EFAULT),
+        },
+    };
+    let old = page.set_bits(offset, bits).ok_or(EFAULT)?;
+    page.mapped(true);
+    Ok(old)
 }
 
 fn pointer(address: Hva) -> UserPtr {

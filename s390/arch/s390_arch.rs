@@ -9,6 +9,7 @@
 //! - [`dat`]: the walk through the guest's own tables.
 //! - [`pending`]: the interruptions that wait for a CPU.
 //! - [`sigp`]: SIGNAL PROCESSOR; [`sysinfo`]: STORE SYSTEM INFORMATION.
+//! - [`indicator`]: bits of guest memory that adapters set.
 //! - [`facility`]: facilities, and which of them guests get.
 //!
 //! Sources: z/Architecture Principles of Operation (SA22-7832), System/370
@@ -24,6 +25,7 @@ extern crate std;
 
 pub mod dat;
 pub mod facility;
+pub mod indicator;
 pub mod insn;
 pub mod intercept;
 pub mod lowcore;

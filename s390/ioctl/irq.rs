@@ -77,7 +77,7 @@ fn from_interrupt(interrupt: &Interrupt) -> Result<Irq> {
 /// Injects an interruption of a vCPU.
 fn inject(vcpu: &Vcpu<Sie>, irq: &Irq) -> Result<u32> {
     let shared = vcpu.shared();
-    let [first, second, third, fourth, fifth, sixth, ..] = irq.u;
+    let [first, second, third, fourth, fifth, ..] = irq.u;
     let posted = |change: &mut dyn FnMut(&mut Local)| {
         let _ = shared.post(|local| {
             change(local);
@@ -123,17 +123,31 @@ fn inject(vcpu: &Vcpu<Sie>, irq: &Irq) -> Result<u32> {
             local.kinds |= Kinds::PFAULT_INIT;
         }),
         kind::MACHINE_CHECK => posted(&mut |local| {
-            local.machine_check = MachineCheck {
-                subclasses: first,
-                code: second,
-                failing_storage: third,
-                external_damage: (fourth >> 32) as u32,
-                fixed_logout: (u128::from(fifth) << 64 | u128::from(sixth)).to_be_bytes(),
-            };
+            local.machine_check = machine_check(&irq.u);
             local.kinds |= Kinds::MACHINE_CHECK;
         }),
         _ => Err(EINVAL),
     }
+}
+
+/// What `struct kvm_s390_mchk_info` says.
+fn machine_check(words: &[u64; 8]) -> MachineCheck {
+    let [subclasses, code, failing_storage, damage, first, second, ..] = *words;
+    MachineCheck {
+        subclasses,
+        code,
+        failing_storage,
+        external_damage: (damage >> 32) as u32,
+        fixed_logout: (u128::from(first) << 64 | u128::from(second)).to_be_bytes(),
+    }
+}
+
+/// What [`machine_check`] reads.
+fn machine_check_words(check: &MachineCheck) -> [u64; 6] {
+    let logout = u128::from_be_bytes(check.fixed_logout);
+    let damage = u64::from(check.external_damage) << 32;
+    let (first, second) = ((logout >> 64) as u64, logout as u64);
+    [check.subclasses, check.code, check.failing_storage, damage, first, second]
 }
 
 /// What `struct kvm_s390_pgm_info` says.
@@ -184,25 +198,66 @@ fn stop(vcpu: &Vcpu<Sie>, flags: u32) -> Result<u32> {
 /// `KVM_S390_INTERRUPT` of a VM.
 pub(super) fn inject_floating(vm: &Vm<Sie>, arg: usize) -> Result<u32> {
     let interrupt: Interrupt = user::read(arg)?;
-    let (parameter, parameter_2) = (interrupt.parm, interrupt.parm64);
-    let floating = match u64::from(interrupt.type_) {
+    let Interrupt { type_, parm, parm64 } = interrupt;
+    // The longer form has the same in other places.
+    let words = match u64::from(type_) {
+        kind::MACHINE_CHECK => [parm.into(), parm64],
+        ..=kind::IO_MAX => [u64::from(parm) << 32 | parm64 >> 32, parm64 << 32],
+        _ => [u64::from(parm) << 32, parm64],
+    };
+    let [first, second] = words;
+    let irq = Irq { type_: type_.into(), u: [first, second, 0, 0, 0, 0, 0, 0] };
+    floating::inject(vm, to_floating(&irq)?).map(|()| 0)
+}
+
+/// What is to wait for any CPU.
+///
+/// # Errors
+///
+/// `EINVAL` for interruptions of one CPU.
+pub(crate) fn to_floating(irq: &Irq) -> Result<Floating> {
+    let [first, second, ..] = irq.u;
+    let parameter = (first >> 32) as u32;
+    Ok(match irq.type_ {
         kind::SERVICE => Floating::Service(parameter),
-        kind::VIRTIO => host(external::VIRTIO, Some(parameter), parameter_2),
-        kind::PFAULT_DONE => host(external::PFAULT_DONE, None, parameter_2),
-        kind::MACHINE_CHECK => Floating::MachineCheck(MachineCheck {
-            subclasses: parameter.into(),
-            code: parameter_2,
-            ..MachineCheck::default()
-        }),
+        kind::VIRTIO => host(external::VIRTIO, Some(parameter), second),
+        kind::PFAULT_DONE => host(external::PFAULT_DONE, None, second),
+        kind::MACHINE_CHECK => Floating::MachineCheck(machine_check(&irq.u)),
         ..=kind::IO_MAX => Floating::Io(Io {
-            subchannel_id: (parameter >> 16) as u16,
-            subchannel: parameter as u16,
-            parameter: (parameter_2 >> 32) as u32,
-            word: parameter_2 as u32,
+            subchannel_id: (first >> 48) as u16,
+            subchannel: (first >> 32) as u16,
+            parameter: first as u32,
+            word: (second >> 32) as u32,
         }),
         _ => return Err(EINVAL),
+    })
+}
+
+/// The other way round.
+pub(crate) fn from_floating(floating: &Floating) -> Irq {
+    /// Of the type: it is an adapter's.
+    const ADAPTER: u64 = 0x0400_0000;
+    let (type_, [a, b, c, d, e, f]) = match floating {
+        Floating::Service(parameter) => {
+            (kind::SERVICE, [u64::from(*parameter) << 32, 0, 0, 0, 0, 0])
+        }
+        Floating::Host(external) => {
+            let type_ =
+                if external.cpu == external::VIRTIO { kind::VIRTIO } else { kind::PFAULT_DONE };
+            let parameter = u64::from(external.parameter.unwrap_or(0)) << 32;
+            (type_, [parameter, external.parameter_2.unwrap_or(0), 0, 0, 0, 0])
+        }
+        Floating::MachineCheck(check) => (kind::MACHINE_CHECK, machine_check_words(check)),
+        Floating::Io(io) => {
+            let [id, parameter, word] = io.words().map(u64::from);
+            let set = u64::from(io.subchannel_id >> 1 & 3) << 16;
+            let system = u64::from(io.subchannel_id >> 8) << 18;
+            let type_ =
+                if io.is_adapters() { ADAPTER } else { u64::from(io.subchannel) | set | system };
+            (type_, [id << 32 | parameter, word << 32, 0, 0, 0, 0])
+        }
     };
-    floating::inject(vm, floating).map(|()| 0)
+    Irq { type_, u: [a, b, c, d, e, f, 0, 0] }
 }
 
 /// An interruption of the host's own kind.
@@ -256,16 +311,7 @@ fn describe(local: &Local, kind: Kinds) -> Option<(u64, [u64; 6])> {
     const NONE: [u64; 6] = [0; 6];
     Some(match kind {
         Kinds::PROGRAM => (kind::PROGRAM, program_words(&local.program)),
-        Kinds::MACHINE_CHECK => {
-            let check = &local.machine_check;
-            let logout = u128::from_be_bytes(check.fixed_logout);
-            let damage = u64::from(check.external_damage) << 32;
-            let logout = [(logout >> 64) as u64, logout as u64];
-            let [first, second] = logout;
-            let words =
-                [check.subclasses, check.code, check.failing_storage, damage, first, second];
-            (kind::MACHINE_CHECK, words)
-        }
+        Kinds::MACHINE_CHECK => (kind::MACHINE_CHECK, machine_check_words(&local.machine_check)),
         Kinds::EXTERNAL_CALL => {
             (kind::EXTERNAL_CALL, [u64::from(local.external_call) << 48, 0, 0, 0, 0, 0])
         }

@@ -126,6 +126,21 @@ impl Guest<'_> {
         Ok(())
     }
 
+    /// Sets bits of a byte, atomically; what it was before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::write`]; `EINTR` if a signal came while it waited.
+    pub fn set_bits(&self, gpa: Gpa, bits: u8) -> Result<u8> {
+        let (slot, address, _) = self.place(gpa, 1)?;
+        if slot.read_only {
+            return Err(EFAULT);
+        }
+        let old = vmm_memory::set_bits(address, bits, self.wait)?;
+        slot.mark_dirty(gpa.gfn());
+        Ok(old)
+    }
+
     /// Replaces an aligned number of 1, 2, 4 or 8 bytes if it is `old`, atomically;
     /// whether it was. May sleep.
     ///

@@ -228,6 +228,11 @@ impl Vcpu {
         }
     }
 
+    /// The first words of what `kvm_run` says of the exit.
+    pub(super) fn exit_words(&self) -> [u64; 3] {
+        [0, 8, 16].map(|at| self.read(offset::EXIT + at))
+    }
+
     /// Runs until a report, which has to come.
     pub(super) fn report(&self) -> Result<u64> {
         match self.run()? {

@@ -2,6 +2,7 @@
 //! The cases, one file for each subject. A subject's cases share a boot.
 
 mod event;
+mod flic;
 mod linux;
 mod memory;
 mod run;
@@ -17,7 +18,7 @@ use crate::case::check_eq;
 
 /// The cases of each subject, in the order in which they are best looked at.
 pub(super) const ALL: &[&[Case]] =
-    &[run::CASES, memory::CASES, event::CASES, state::CASES, linux::CASES];
+    &[run::CASES, memory::CASES, event::CASES, flic::CASES, state::CASES, linux::CASES];
 
 /// A case on the IBM Z machine.
 const fn case(name: &'static str, body: fn() -> Result<()>) -> Case {
