@@ -17,6 +17,7 @@ use kvm_x86::{
     control::{Control, Gprs},
     inject::Injected,
     settings::no_exit,
+    trace::ExitRecord,
     vendor::X86,
 };
 use svm_arch::{
@@ -572,6 +573,22 @@ impl Control for SvmControl {
 
     fn clear_injection(&mut self) {
         self.vmcb.control.event_injection = Event::NONE;
+    }
+
+    fn injection_record(&self) -> (u32, u32) {
+        let event = self.vmcb.control.event_injection;
+        (event.bits() as u32, event.error_code().unwrap_or(0))
+    }
+
+    fn exit_record(&self) -> ExitRecord {
+        let block = &self.vmcb.control;
+        ExitRecord {
+            reason: block.exit_code as u32,
+            info1: block.exit_info_1,
+            info2: block.exit_info_2,
+            intr_info: block.exit_int_info.bits() as u32,
+            error_code: block.exit_int_info.error_code().unwrap_or(0),
+        }
     }
 
     fn interrupted(&mut self) -> Option<Injected> {

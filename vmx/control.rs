@@ -26,6 +26,7 @@ use kvm_x86::{
     control::{Control, Gprs},
     inject::{interrupts_open, Injected},
     settings::{no_exit, Settings},
+    trace::ExitRecord,
     vendor::X86,
 };
 use vmx_arch::{
@@ -527,6 +528,29 @@ impl Control for VmxControl {
 
     fn clear_injection(&mut self) {
         self.fields.set(Slot::EntryInfo, 0);
+    }
+
+    fn injection_record(&self) -> (u32, u32) {
+        let event = Event::from_bits(self.fields.get(Slot::EntryInfo));
+        let code = if event.has_error_code() { self.fields.get(Slot::EntryErrorCode) } else { 0 };
+        (event.bits() as u32, code as u32)
+    }
+
+    fn exit_record(&self) -> ExitRecord {
+        let mut record = ExitRecord {
+            reason: self.reason.map_or(u32::MAX, |reason| reason.0),
+            info1: self.fields.get(Slot::Qualification),
+            ..ExitRecord::default()
+        };
+        if self.reason.is_some_and(|reason| !reason.is_failed_entry()) {
+            let event = Event::from_bits(self.fields.get(Slot::ExitInfo));
+            record.info2 = self.vectoring.bits();
+            record.intr_info = event.bits() as u32;
+            if event.get().is_some() && event.has_error_code() {
+                record.error_code = self.fields.get(Slot::ExitErrorCode) as u32;
+            }
+        }
+        record
     }
 
     fn interrupted(&mut self) -> Option<Injected> {

@@ -5,7 +5,7 @@
 
 use crate::{arch::Arch, params, vcpu::Vcpu};
 use kernel::sync::atomic::{Atomic, Relaxed};
-use kvm_sys::{guest_mode, kick::Woken, process, timer};
+use kvm_sys::{guest_mode, kick::Woken, process, timer, trace::kvm_vcpu_wakeup};
 
 /// How long one vCPU waits busily. Only who holds the vCPU reads and writes it.
 pub(crate) struct HaltPoll(Atomic<u32>);
@@ -82,6 +82,9 @@ impl<A: Arch> Vcpu<A> {
             is_ready = ready();
         }
         let waited = u64::try_from(now.saturating_sub(start)).unwrap_or(0);
+        if is_ready {
+            kvm_vcpu_wakeup(|| (waited, false, true));
+        }
         if is_ready {
             counters.halt_successful_poll.add(1);
             counters.halt_poll_success_ns.add(waited);

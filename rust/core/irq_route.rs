@@ -25,6 +25,7 @@ use kvm_event::routes::{self, Entry, Refused, MAX_ROUTES};
 use kvm_sys::{
     eventfd::EventFd,
     rcu_cell::{wait_for_readers, RcuCell, Unpublished},
+    trace::{kvm_ack_irq, kvm_set_irq},
     user,
 };
 use kvm_uapi::irq::{IrqLevel, Msi, RoutingEntry, KVM_IRQ_ROUTING_MSI, KVM_MSI_VALID_DEVID};
@@ -95,6 +96,7 @@ impl<A: Arch> Vm<A> {
     /// context.
     #[inline]
     pub fn set_irq(&self, source: Source, gsi: u32, level: bool, report: bool) -> Delivery {
+        kvm_set_irq(|| (gsi, level.into(), 0));
         let Some(table) = self.irq().routes.read() else { return Delivery::IGNORED };
         table.routes(gsi).fold(Delivery::IGNORED, |all, route| {
             all.and(A::Wiring::deliver(self, route, source, level, report))
@@ -105,6 +107,7 @@ impl<A: Arch> Vm<A> {
     /// context.
     #[inline]
     pub(crate) fn pulse_irq(&self, gsi: u32) {
+        kvm_set_irq(|| (gsi, 1, 0));
         let Some(table) = self.irq().routes.read() else { return };
         for route in table.routes(gsi) {
             let _ = A::Wiring::deliver(self, route, Source::USER, true, false);
@@ -118,6 +121,7 @@ impl<A: Arch> Vm<A> {
     /// them, and the architecture. From any context; but since that may deliver
     /// interrupts, without holding a lock that delivery takes.
     pub fn notify_acked(&self, pin: Pin) {
+        kvm_ack_irq(|| (pin.chip.into(), pin.pin.into()));
         let gsi = self.irq().routes.read().and_then(|table| table.gsi_of(pin));
         let Some(gsi) = gsi else { return };
         if self.irq().any_resampler(gsi, |_| true) {

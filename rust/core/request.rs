@@ -44,6 +44,11 @@ impl Requests {
         }
     }
 
+    /// What there is, as a number.
+    pub fn pending(&self) -> u32 {
+        self.0.load(Relaxed)
+    }
+
     /// Whether there is any.
     #[inline]
     pub fn is_empty(&self) -> bool {

@@ -30,6 +30,7 @@ use kvm_sys::{
     anon_file::{AnonFile, Opening},
     kick::Woken,
     timer,
+    trace::kvm_vcpu_wakeup,
 };
 
 statistics! {
@@ -116,6 +117,7 @@ impl<A: Arch> VcpuStats<A> {
         counters.blocking.set(0);
         counters.halt_wait_ns.add(length);
         counters.halt_wait_hist.record(length);
+        kvm_vcpu_wakeup(|| (length, true, woken == Woken::Ready));
         if woken == Woken::Ready {
             counters.halt_wakeup.add(1);
         }

@@ -28,8 +28,12 @@ use kvm_sys::{
     process,
     runner::Runner,
     shared_page::SharedPage,
+    trace::kvm_userspace_exit,
 };
-use kvm_uapi::ioctl::{self, KVMIO, KVM_GET_STATS_FD, KVM_RUN, KVM_SET_SIGNAL_MASK};
+use kvm_uapi::{
+    ioctl::{self, KVMIO, KVM_GET_STATS_FD, KVM_RUN, KVM_SET_SIGNAL_MASK},
+    run::offset,
+};
 
 /// A virtual CPU. It lives as long as its VM.
 #[pin_data]
@@ -111,6 +115,15 @@ impl<A: Arch> Vcpu<A> {
         self.pages.get(offset)
     }
 
+    /// `KVM_RUN` returns: tells who traces.
+    #[inline]
+    fn trace_return(&self, result: &Result<u32>) {
+        kvm_userspace_exit(|| {
+            let reason = self.page(0).map_or(0, |page| page.read::<u32, { offset::EXIT_REASON }>());
+            (reason, result.as_ref().map_or_else(|error| error.to_errno(), |_| 0))
+        });
+    }
+
     /// Leaves a request and gets the vCPU's attention. Doesn't wait.
     pub fn request(&self, request: Request) {
         self.requests.set(request);
@@ -164,7 +177,9 @@ impl<A: Arch> AnonFile for VcpuFile<A> {
         match request {
             KVM_RUN => {
                 vcpu.runner.set_current();
-                vcpu.signals.with(|| A::vcpu_ioctl(held, request, arg))
+                let result = vcpu.signals.with(|| A::vcpu_ioctl(held, request, arg));
+                vcpu.trace_return(&result);
+                result
             }
             KVM_SET_SIGNAL_MASK => vcpu.signals.set(arg),
             _ => A::vcpu_ioctl(held, request, arg),

@@ -87,6 +87,7 @@ pub mod table_page;
 #[cfg(CONFIG_X86_64)]
 pub mod task;
 pub mod timer;
+pub mod trace;
 pub mod user;
 pub mod vmm_memory;
 pub mod work;

@@ -5,7 +5,7 @@
 //! architecture are applied before, by whoever knows why a value changes. Setters
 //! note what the processor has to load again.
 
-use crate::inject::Injected;
+use crate::{inject::Injected, trace::ExitRecord};
 use kvm_emulate::{Shadow, Table};
 use kvm_policy::guest_features::GuestFeatures;
 use kvm_sys::{irq::IrqOff, preempt::Pinned, x86::user_return::UserMsr};
@@ -105,6 +105,11 @@ pub trait Control: Send {
     fn inject(&mut self, event: Injected);
     /// Nothing is to be delivered at the next entry.
     fn clear_injection(&mut self);
+    /// What is injected at the next entry, and its error code or 0, as the control block
+    /// has them.
+    fn injection_record(&self) -> (u32, u32);
+    /// All that the control block tells of the last exit.
+    fn exit_record(&self) -> ExitRecord;
     /// The event whose delivery the last exit interrupted.
     fn interrupted(&mut self) -> Option<Injected>;
     /// Exit as soon as the guest can take an interrupt, or no longer.

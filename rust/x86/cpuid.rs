@@ -52,6 +52,11 @@ impl Cpuid {
     pub fn has(&self, feature: F) -> bool {
         self.features.has(feature)
     }
+
+    /// Whether there is an entry for a leaf itself, not only what stands in for it.
+    pub(crate) fn lists(&self, leaf: u32, subleaf: u32) -> bool {
+        self.table.find(leaf, subleaf).is_some()
+    }
 }
 
 /// Whether HLT doesn't exit, so that nobody has to be woken.

@@ -5,13 +5,17 @@ use crate::{apic::send, control::Control, pv, state::Cx, vendor::Vendor};
 use kvm_irqchip::message::{Delivery, DestMode, Message, Trigger};
 use kvm_paging::addr::Gpa;
 use kvm_policy::hypercall::{decode, Call, CallError, CallRegs, CallRules, SendIpi};
-use kvm_sys::x86::tsc::{self as host, Clock};
+use kvm_sys::x86::{
+    trace::kvm_hypercall,
+    tsc::{self as host, Clock},
+};
 use x86_defs::{Efer, SegReg};
 
 /// Carries out the hypercall in RAX; the answer goes there.
 pub(crate) fn call<V: Vendor>(cx: &mut Cx<'_, V>) {
     let [rax, rcx, rdx, rbx, _, _, rsi, ..] = cx.state.gprs;
     let regs = CallRegs { rax, rbx, rcx, rdx, rsi };
+    kvm_hypercall(|| (rax, rbx, rcx, rdx, rsi));
     let control = &cx.state.control;
     let long = control.segment(SegReg::Cs).l && control.efer().contains(Efer::LMA);
     let rules = CallRules { features: pv::usable(cx.state), map_gpa_range: false };

@@ -12,6 +12,7 @@ use crate::{
     debug::want,
     interrupts, smm,
     state::{Cx, VcpuState},
+    trace,
     vendor::Vendor,
 };
 use kvm_emulate::{Exception, Shadow};
@@ -137,6 +138,7 @@ pub fn deliver<V: Vendor>(cx: &mut Cx<'_, V>) {
         state.events.nmis = state.events.nmis.min(1);
     }
     if let Some(event) = state.events.injected {
+        trace::injected(event, true);
         state.control.inject(event);
     } else if let Some(exception) = state.events.exception.take() {
         inject_exception(cx, exception);
@@ -187,6 +189,7 @@ fn inject_exception<V: Vendor>(cx: &mut Cx<'_, V>, exception: Exception) {
         state.control.set_rflags(rflags | Rflags::RF);
     }
     let event = Injected::Exception { vector: vector as u8, code: exception.error_code };
+    trace::injected(event, false);
     state.events.injected = Some(event);
     state.control.inject(event);
 }
@@ -230,6 +233,7 @@ fn deliver_interrupt<V: Vendor>(cx: &mut Cx<'_, V>) {
     }
     if let Some(vector) = interrupts::take(cx) {
         let event = Injected::Interrupt(vector);
+        trace::injected(event, false);
         cx.state.events.injected = Some(event);
         cx.state.control.inject(event);
         cx.vcpu.stats().arch.irq_injections.add(1);

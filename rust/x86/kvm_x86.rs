@@ -53,6 +53,7 @@ pub mod settings;
 pub mod shared;
 pub mod smm;
 pub mod state;
+pub mod trace;
 pub mod tsc;
 pub mod userspace;
 pub mod vendor;

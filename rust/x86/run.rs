@@ -16,7 +16,7 @@ use crate::{
     pv::{async_fault, clock, steal},
     request,
     state::{Activity, Cx},
-    userspace,
+    trace, userspace,
     vendor::Vendor,
 };
 use kernel::{error::Result, prelude::*};
@@ -214,6 +214,8 @@ fn enter<V: Vendor>(cx: &mut Cx<'_, V>, off: &mut IrqOff) -> bool {
     state.fpu.before_entry(off);
     state.extended.before_entry(off);
     debugreg::before_entry(off, state.debug.active());
+    trace::entry(cx);
+    let state = &mut *cx.state;
     guest_mode::timing_enter(off);
     state.extended.before_entry_pkru(off);
     state.control.enter(vcpu.shared().control(), &mut state.gprs, off);
@@ -236,6 +238,7 @@ fn enter<V: Vendor>(cx: &mut Cx<'_, V>, off: &mut IrqOff) -> bool {
 /// What is the same after every exit.
 #[inline]
 fn after_exit<V: Vendor>(cx: &mut Cx<'_, V>) {
+    trace::exit(cx);
     apic::after_exit(cx);
     let state = &mut *cx.state;
     if state.events.injected.is_some() {

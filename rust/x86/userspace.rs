@@ -6,7 +6,11 @@ use crate::{
     vendor::Vendor,
 };
 use kernel::prelude::*;
-use kvm_sys::shared_page::SharedPage;
+use kvm_sys::{
+    shared_page::SharedPage,
+    trace::{self, Mmio},
+    x86::trace::kvm_pio,
+};
 use kvm_uapi::run::{self, offset, reason};
 use x86_defs::Rflags;
 use zerocopy::{Immutable, IntoBytes};
@@ -18,6 +22,8 @@ pub enum Completion {
     None,
     /// IN of so many bytes to RAX; then RIP is `next`, unless userspace changed it.
     PortIn {
+        /// From where.
+        port: u16,
         /// 1, 2 or 4.
         size: u8,
         /// RIP of the instruction.
@@ -130,6 +136,7 @@ pub(crate) fn mmio<V: Vendor>(
     length: u8,
     write: Option<u64>,
 ) -> Result<Next> {
+    trace::kvm_mmio(address, length, write.map_or(Mmio::Unanswered, Mmio::Write));
     cx.vcpu.stats().arch.mmio_exits.add(1);
     cx.state.completion = Completion::Fragment;
     let mmio = run::Mmio {
@@ -161,8 +168,9 @@ pub fn internal_error<V: Vendor>(cx: &Cx<'_, V>, suberror: u32, values: &[u64]) 
 pub(crate) fn complete<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     match core::mem::replace(&mut cx.state.completion, Completion::None) {
         Completion::None => {}
-        Completion::PortIn { size, rip, next } => {
+        Completion::PortIn { port, size, rip, next } => {
             let data = port_page(cx)?.read::<u32, 0>();
+            kvm_pio(|| (0, port.into(), size.into(), 1, data));
             if cx.state.control.rip() == rip {
                 emulate::set_accumulator(&mut cx.state.gprs, size, data);
                 emulate::advance(cx, next);

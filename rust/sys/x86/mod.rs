@@ -23,6 +23,7 @@ pub mod guest_exit;
 pub mod host_state;
 pub mod msr;
 pub mod spec_ctrl;
+pub mod trace;
 pub mod tsc;
 pub mod user_return;
 pub mod user_segments;

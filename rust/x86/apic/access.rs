@@ -5,6 +5,7 @@ use super::{carry_out, changed, timer::Clock, vapic};
 use crate::{mailbox, state::Cx, vendor::Vendor};
 use kvm_emulate::io::Fragment;
 use kvm_irqchip::lapic::Changed;
+use kvm_sys::x86::trace::kvm_apic;
 
 /// An access to the registers of the local APIC; the data of a read.
 ///
@@ -36,10 +37,12 @@ fn read<V: Vendor>(cx: &mut Cx<'_, V>, offset: u32, len: u32) -> u64 {
         }
         changed(cx, what);
     }
+    kvm_apic(|| (0, offset, value.into()));
     value.into()
 }
 
 fn write<V: Vendor>(cx: &mut Cx<'_, V>, offset: u32, value: u32) {
+    kvm_apic(|| (1, offset, value.into()));
     let clock = Clock::of(cx.state);
     let Some(apic) = &mut cx.state.apic else { return };
     let effects = apic.write_mmio(offset, value, || clock.now());

@@ -22,11 +22,13 @@ use kvm_irqchip::{
     message::Message,
     vectors::VectorSet,
 };
+use kvm_sys::x86::trace::kvm_eoi;
 use kvm_uapi::run::{self, reason};
 
 /// The guest ended an interrupt.
 #[inline]
 pub(super) fn ended<V: Vendor>(cx: &mut Cx<'_, V>, eoi: &Eoi) {
+    kvm_eoi(|| (index(cx).0.into(), eoi.vector.into()));
     if eoi.intercepted {
         tell(cx, eoi);
     }

@@ -14,6 +14,10 @@ use kvm_emulate::{
 };
 use kvm_paging::addr::Gpa;
 use kvm_policy::msr::Refusal;
+use kvm_sys::{
+    trace::{kvm_mmio, Mmio},
+    x86::trace::kvm_cr,
+};
 use x86_defs::{Cr0, Cr4, Efer, Rflags, SegReg, Segment, TableReg};
 
 /// What is to be done after the instruction.
@@ -97,10 +101,17 @@ impl<'c, 'a, V: Vendor> Processor<'c, 'a, V> {
         if access.kind.is_read() {
             let mut bytes = [0; 8];
             let served = vm.io().read(vm, space, access.addr, bytes.get_mut(..len)?);
-            served.then(|| u64::from_le_bytes(bytes))
+            let data = u64::from_le_bytes(bytes);
+            if served && space == Space::Mmio {
+                kvm_mmio(access.addr, access.len, Mmio::Read(data));
+            }
+            served.then_some(data)
         } else {
             let bytes = access.data.to_le_bytes();
             let served = vm.io().write(vm, space, access.addr, bytes.get(..len)?);
+            if served && space == Space::Mmio {
+                kvm_mmio(access.addr, access.len, Mmio::Write(access.data));
+            }
             served.then_some(access.data)
         }
     }
@@ -180,6 +191,7 @@ impl<V: Vendor> Cpu for Processor<'_, '_, V> {
     }
 
     fn set_cr(&mut self, n: u8, value: u64) -> Result<(), Stop> {
+        kvm_cr(|| (1, n.into(), value));
         let old = regs::cr8(self.cx.state);
         registers::write_cr(self.cx, n, value)?;
         if n == 8 && self.cx.state.apic.is_none() && regs::cr8(self.cx.state) < old {

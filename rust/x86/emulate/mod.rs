@@ -30,6 +30,7 @@ use kvm_emulate::{
     execute, fetch::fetch, io::FragmentKind, task_switch, Completed, Exception, Op, Shadow, Stop,
     TaskSwitch, TaskSwitchSource,
 };
+use kvm_sys::trace::{kvm_mmio, Mmio};
 use kvm_uapi::run::{reason, KVM_INTERNAL_ERROR_EMULATION};
 use x86_defs::{Dr6, Rflags, Vector};
 
@@ -57,6 +58,9 @@ pub(crate) fn complete_fragment<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     let Some(fragment) = cx.state.replay.pending().copied() else { return Ok(Next::Resume) };
     let is_port = matches!(fragment.kind, FragmentKind::PortIn | FragmentKind::PortOut);
     let data = userspace::fragment_data(cx, is_port)?;
+    if fragment.kind == FragmentKind::MmioRead {
+        kvm_mmio(fragment.addr, fragment.len, Mmio::Read(data));
+    }
     cx.state.replay.complete(data);
     again(cx)
 }

@@ -4,6 +4,7 @@
 use crate::{control::Control, cpuid, emulate, outcome::Next, state::Cx, vendor::Vendor};
 use kernel::error::Result;
 use kvm_emulate::Exception;
+use kvm_sys::x86::trace::kvm_cpuid;
 use x86_defs::Vector;
 
 /// Answers from the vCPU's table.
@@ -18,6 +19,11 @@ pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     }
     let [rax, rcx, ..] = cx.state.gprs;
     let [eax, ebx, ecx, edx] = cpuid::answer(cx, rax as u32, rcx as u32);
+    kvm_cpuid(|| {
+        let found = cx.state.cpuid.lists(rax as u32, rcx as u32);
+        let (function, index) = (rax as u32, rcx as u32);
+        (function, index, eax.into(), ebx.into(), ecx.into(), edx.into(), found, !found)
+    });
     let [rax, rcx, rdx, rbx, ..] = &mut cx.state.gprs;
     (*rax, *rbx, *rcx, *rdx) = (eax.into(), ebx.into(), ecx.into(), edx.into());
     emulate::skip(cx)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! RDMSR and WRMSR.
 
-use crate::{emulate, msr, msr_filter, outcome::Next, state::Cx, userspace, vendor::Vendor};
+use crate::{emulate, msr, msr_filter, outcome::Next, state::Cx, trace, userspace, vendor::Vendor};
 use kernel::error::Result;
 use kvm_emulate::Exception;
 use kvm_uapi::run::{self, offset};
@@ -15,8 +15,12 @@ use x86_defs::Vector;
 pub fn read<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     let [_, rcx, ..] = cx.state.gprs;
     match msr::read(cx, rcx as u32) {
-        Ok(value) => finish_read(cx, value),
+        Ok(value) => {
+            trace::msr(false, rcx as u32, value, false);
+            finish_read(cx, value)
+        }
         Err(refusal) => {
+            trace::msr(false, rcx as u32, 0, true);
             msr_filter::ask(cx, rcx as u32, None, refusal).unwrap_or_else(|| refuse(cx))
         }
     }
@@ -30,7 +34,9 @@ pub fn read<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
 pub fn write<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     let [rax, rcx, rdx, ..] = cx.state.gprs;
     let value = rax & 0xffff_ffff | rdx << 32;
-    if let Err(refusal) = msr::write(cx, rcx as u32, value) {
+    let written = msr::write(cx, rcx as u32, value);
+    trace::msr(true, rcx as u32, value, written.is_err());
+    if let Err(refusal) = written {
         let asked = msr_filter::ask(cx, rcx as u32, Some(value), refusal);
         return asked.unwrap_or_else(|| refuse(cx));
     }

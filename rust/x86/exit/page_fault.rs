@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! An access to guest memory that the second-level tables don't allow.
 
-use crate::{emulate, outcome::Next, pv::async_fault, state::Cx, userspace, vendor::Vendor};
+use crate::{emulate, outcome::Next, pv::async_fault, state::Cx, trace, userspace, vendor::Vendor};
 use kernel::{error::Result, prelude::*};
 use kvm_core::memory::Fault;
 use kvm_paging::{addr::Gpa, entry::Access};
+use kvm_sys::x86::trace::kvm_fast_mmio;
 use kvm_uapi::run::{self, reason, KVM_INTERNAL_ERROR_DELIVERY_EV};
 
 /// An access to what is known to be a device. If the processor doesn't say which,
@@ -15,6 +16,7 @@ use kvm_uapi::run::{self, reason, KVM_INTERNAL_ERROR_DELIVERY_EV};
 /// Those of [`emulate::instruction`].
 pub fn mmio<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa, access: Access) -> Result<Next> {
     if access.contains(Access::WRITE) && cx.vm.io().fast_mmio(gpa.raw()) {
+        kvm_fast_mmio(|| (gpa.raw(),));
         return emulate::skip(cx);
     }
     if cx.vm.memory_of(cx.state.smm.is_active()).is_mmio(gpa) {
@@ -41,6 +43,7 @@ fn device<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa) -> Result<Next> {
 ///
 /// `EFAULT` if the VMM's memory isn't there; `ENOMEM`; `EINTR`.
 pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa, access: Access) -> Result<Next> {
+    trace::page_fault(cx, gpa.raw());
     let stats = &cx.vcpu.stats().arch;
     stats.pf_taken.add(1);
     let vm = cx.vm;

@@ -7,6 +7,7 @@ use crate::{
     outcome::Next,
     settings::Quirk,
     state::Cx,
+    trace,
     userspace::{self, Completion},
     vendor::Vendor,
 };
@@ -44,12 +45,24 @@ pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>, access: PortAccess) -> Result<Next>
     }
     let PortAccess { port, size, next, .. } = access;
     let rip = cx.state.control.rip();
+    if !access.is_in {
+        trace::port(true, port, size, 1, emulate::accumulator(&cx.state.gprs, size));
+    }
     if served_in_kernel(cx, &access) {
+        if access.is_in {
+            trace::port(false, port, size, 1, emulate::accumulator(&cx.state.gprs, size));
+        }
         emulate::advance(cx, next);
         return Ok(Next::Resume);
     }
     if access.is_in {
-        return userspace::port_io(cx, port, size, None, Completion::PortIn { size, rip, next });
+        return userspace::port_io(
+            cx,
+            port,
+            size,
+            None,
+            Completion::PortIn { port, size, rip, next },
+        );
     }
     let value = emulate::accumulator(&cx.state.gprs, size);
     if port == SHORT_RESET && cx.vm.arch().settings.has_quirk(Quirk::Out7eIncRip) {

@@ -12,6 +12,7 @@ use kvm_core::{
     wiring::{Delivery, Pin, Source},
 };
 use kvm_irqchip::{ioapic::PINS, message::Message, message::Trigger, msi};
+use kvm_sys::x86::trace::kvm_msi_set_irq;
 use kvm_uapi::irq::{RoutingEntry, KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI};
 
 /// Most GSIs of a VM.
@@ -92,6 +93,14 @@ pub(crate) fn message_of<V: Vendor>(vm: &Vm<X86<V>>, route: &Route) -> Option<Me
     }
 }
 
+/// A message is sent: tells who traces.
+#[inline(always)]
+fn trace_message(route: &Route) {
+    if let Route::Message { low, high, data } = *route {
+        kvm_msi_set_irq(|| (u64::from(high) << 32 | u64::from(low), data.into()));
+    }
+}
+
 /// Delivers what a source drives on a route. From any context.
 pub(crate) fn deliver<V: Vendor>(
     vm: &Vm<X86<V>>,
@@ -105,6 +114,7 @@ pub(crate) fn deliver<V: Vendor>(
             let Some(message) = message_of(vm, route).filter(|_| level) else {
                 return Delivery::IGNORED;
             };
+            trace_message(route);
             let accepted = send::message(vm, &message, |_| {});
             Delivery(i32::try_from(accepted).unwrap_or(i32::MAX))
         }

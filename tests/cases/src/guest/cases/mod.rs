@@ -23,6 +23,7 @@ mod quirk;
 mod run;
 mod smp;
 mod state;
+mod trace;
 mod tsc;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -47,6 +48,7 @@ pub(super) const ALL: &[&[Case]] = &[
     msr::CASES,
     quirk::CASES,
     compat::CASES,
+    trace::CASES,
     machine::CASES,
     exception::CASES,
     modes::CASES,

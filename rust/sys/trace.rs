@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Tracepoints.
+//!
+//! While nobody traces, one costs a no-op that the kernel patches into a jump
+//! (`Documentation/trace/tracepoints.rst`). What is to be told is made up only then.
+//!
+//! They may be used in any context in which RCU watches: not between the last moment
+//! before an entry and the first one after an exit.
+
+/// Whether somebody traces: a no-op that the kernel patches.
+macro_rules! is_traced {
+    ($tracepoint:ident) => {{
+        // SAFETY: C defined it.
+        unsafe {
+            kernel::jump_label::static_branch_unlikely!(
+                $tracepoint,
+                kernel::bindings::tracepoint,
+                key
+            )
+        }
+    }};
+}
+pub(crate) use is_traced;
+
+/// Rust functions for tracepoints whose arguments are numbers, which C has defined
+/// with `CREATE_RUST_TRACE_POINTS`. The argument is a function that makes up the
+/// numbers.
+macro_rules! tracepoints {
+    ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),+ $(,)?);)+) => {
+        kernel::macros::paste! {
+            #[allow(improper_ctypes, reason = "empty lock classes are within, by their address")]
+            extern "C" {
+                $(
+                    static [<__tracepoint_ $name>]: kernel::bindings::tracepoint;
+                    fn [<rust_do_trace_ $name>]($($arg: $type),+);
+                )+
+            }
+
+            $(
+                $(#[$doc])*
+                #[inline(always)]
+                pub fn $name(tell: impl FnOnce() -> ($($type,)+)) {
+                    if $crate::trace::is_traced!([<__tracepoint_ $name>]) {
+                        let ($($arg,)+) = tell();
+                        // SAFETY: It copies numbers.
+                        unsafe { [<rust_do_trace_ $name>]($($arg),+) };
+                    }
+                }
+            )+
+        }
+    };
+}
+pub(crate) use tracepoints;
+
+use core::ffi::c_void;
+use kernel::ffi::{c_int, c_uint};
+
+tracepoints! {
+    /// `KVM_RUN` returns: why, or the errno that it failed with, as a negative number.
+    fn kvm_userspace_exit(reason: u32, error: c_int);
+    /// A vCPU that slept goes on: after so many nanoseconds, whether it slept or only
+    /// looked on, and whether there was a reason.
+    fn kvm_vcpu_wakeup(ns: u64, waited: bool, valid: bool);
+    /// A line is set: its number, its level, and who holds it.
+    fn kvm_set_irq(gsi: c_uint, level: c_int, source: c_int);
+    /// An interrupt of a line is over: number of the controller, and pin.
+    fn kvm_ack_irq(chip: c_uint, pin: c_uint);
+}
+
+/// What happens to memory that is a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mmio {
+    /// A read that userspace has to answer.
+    Unanswered,
+    /// A read, with what was read.
+    Read(u64),
+    /// A write.
+    Write(u64),
+}
+
+#[allow(improper_ctypes, reason = "as above")]
+extern "C" {
+    static __tracepoint_kvm_mmio: kernel::bindings::tracepoint;
+    fn rust_do_trace_kvm_mmio(kind: c_int, len: c_int, gpa: u64, value: *mut c_void);
+}
+
+/// The guest accesses `len` bytes, at most eight, of a device in memory at `gpa`.
+#[inline(always)]
+pub fn kvm_mmio(gpa: u64, len: u8, what: Mmio) {
+    if is_traced!(__tracepoint_kvm_mmio) {
+        trace_mmio(gpa, len, what);
+    }
+}
+
+#[cold]
+fn trace_mmio(gpa: u64, len: u8, what: Mmio) {
+    let (kind, mut value) = match what {
+        Mmio::Unanswered => (0, 0),
+        Mmio::Read(value) => (1, value),
+        Mmio::Write(value) => (2, value),
+    };
+    let value = (&raw mut value).cast();
+    // SAFETY: It copies at most eight bytes of the value.
+    unsafe { rust_do_trace_kvm_mmio(kind, c_int::from(len.min(8)), gpa, value) };
+}
