@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The setup steps, one file each.
 
+mod archive;
+pub(crate) mod bochs;
 mod debian_guest;
 pub(crate) mod debug_kernel;
 mod guests;
@@ -29,6 +31,7 @@ pub fn steps() -> Vec<Step> {
         rust_s390::step(),
         s390x::step(),
         zkernel::step(),
+        bochs::step(),
         debug_kernel::clang_step(),
         debug_kernel::step(),
         guests::step(),
@@ -38,7 +41,7 @@ pub fn steps() -> Vec<Step> {
 }
 
 /// Steps that `prepare` makes when it is not told which: all that tests need.
-pub const USUAL: &[&str] = &["stock-kernel", "guest-kernel", "s390x", "z-kernel"];
+pub const USUAL: &[&str] = &["stock-kernel", "guest-kernel", "bochs", "s390x", "z-kernel"];
 
 /// Makes the steps `wanted` whole.
 pub fn make(place: &Place, wanted: &[&str]) -> Result<()> {

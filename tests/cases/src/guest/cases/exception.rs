@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Exceptions that the guest handles itself: vector, error code, address, and what it returns to.
 
+use nix::sys::mman::MmapAdvise;
+
 use super::super::mode::{BIG_DATA, MORE_TABLES, PTE, map_page};
 use super::super::trap::Trap;
 use super::super::vcpu::Vcpu;
@@ -9,6 +11,7 @@ use crate::{module, processor};
 
 pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-exception-plain", plain),
+    Case::guest("x86/micro-exception-first-fetch", first_fetch),
     Case::guest("x86/micro-exception-protection", protection),
     Case::guest("x86/micro-exception-page-fault", page_fault),
     Case::guest("x86/micro-exception-page-fault-modes", page_fault_modes),
@@ -46,6 +49,27 @@ fn plain() -> Result<()> {
     vcpu.skip(&trap, 2)?;
     vcpu.expect_out(0x10, &[1])?;
     vcpu.expect(&Exit::Hlt)
+}
+
+/// The handler's page isn't mapped yet by the host: the guest comes out after the exception was
+/// delivered and before the handler's first instruction, and goes on there.
+fn first_fetch() -> Result<()> {
+    const PAGES: u64 = 16;
+    let vm = Vm::new()?;
+    // Each page has a mapping of its own.
+    vm.ram().advise(MmapAdvise::MADV_NOHUGEPAGE)?;
+    let mut vcpu = vm.vcpu(0)?;
+    let handler = guest!(64; "out 0x10, al", "hlt");
+    for at in (0..PAGES).map(|page| 0x30_0000 + 0x1000 * page) {
+        vcpu.start(Mode::Long, guest!(64; "div ecx"))?;
+        vm.ram().write_bytes(at, handler)?;
+        vcpu.set_gate(Mode::Long, 0, at)?;
+        vcpu.expect_out(0x10, &[0])?;
+        // SS, RSP, RFLAGS, CS and RIP, once.
+        check_eq!(vcpu.regs()?.rsp, vcpu.stack() - 40, "handler at {at:x}");
+        check_eq!(vm.ram().read::<u64>(vcpu.stack() - 40)?, CODE);
+    }
+    Ok(())
 }
 
 /// General protection, segment not present, stack fault: with their error codes.

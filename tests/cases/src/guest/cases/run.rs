@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::sys::pthread::{pthread_kill, pthread_self};
 
 use super::super::deadline::KICK;
+use super::super::vcpu::Vcpu;
 use super::*;
 
 pub(super) const CASES: &[Case] = &[
@@ -118,11 +119,17 @@ fn immediate_exit() -> Result<()> {
     Ok(())
 }
 
-/// A signal brings a spinning guest out, as often as it comes, and the guest goes on. (It allows
-/// interrupts: Bochs forgets those of its host while a guest is entered that doesn't.)
+/// A signal brings a spinning guest out, as often as it comes, and the guest goes on, whether it
+/// allows interrupts or not.
 fn signal() -> Result<()> {
     let vm = Vm::new()?;
-    let mut vcpu = vm.long(guest!(64; "sti", "2:", "inc rbx", "jmp 2b"))?;
+    spin(&mut vm.long(guest!(64; "sti", "2:", "inc rbx", "jmp 2b"))?).context("interrupts on")?;
+    let vm = Vm::new()?;
+    spin(&mut vm.long(guest!(64; "2:", "inc rbx", "jmp 2b"))?).context("interrupts off")
+}
+
+/// Stops a guest that counts in RBX.
+fn spin(vcpu: &mut Vcpu) -> Result<()> {
     let runner = pthread_self();
     let (mut before, mut runs) = (0, 0);
     for round in 0..20 {
