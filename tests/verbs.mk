@@ -9,8 +9,8 @@
 # harness fails; the exact exit status is in make's message, and what
 # `tests/setup/enter.sh exec …` ends with.
 
-verb-variables := M CMD FILES MODULES KERNEL ICOUNT SMP MEM TIMEOUT KARGS T F S SEED SEEDS THREADS
-verbs := run shell exec test test-long kselftest fuzz check doc prepare clean distclean
+verb-variables := M CMD FILES MODULES KERNEL ICOUNT SMP MEM TIMEOUT KARGS T B F S SEED SEEDS THREADS
+verbs := run shell exec test test-long kselftest bench fuzz check doc prepare clean distclean
 .PHONY: $(verbs)
 
 $(foreach name,$(verb-variables),$(if $(filter undefined,$(origin $(name))),,\
@@ -37,6 +37,9 @@ test-long:
 ## The kernel's own tests of KVM [T= MODULES=rust|c|both] (T=list lists)
 kselftest:
 	$(enter) kselftest
+## What exits, faults and VMs cost, ours and the kernel's [M=amd|intel B=name MODULES=rust|c|both]
+bench:
+	$(enter) bench
 ## Random input for F=ioctl|emulate, S= seconds [SEED= SEEDS= THREADS= KERNEL=debug MODULES=]
 fuzz:
 	$(enter) fuzz

@@ -56,6 +56,8 @@ pub enum Verb {
     },
     /// Run the kernel's own tests of KVM.
     Kselftest(KselftestArgs),
+    /// Measure what exits, faults and VMs cost.
+    Bench(BenchArgs),
     /// Look for mistakes with random input.
     Fuzz(FuzzArgs),
     /// Make what machines and tests need, ahead of time.
@@ -87,6 +89,20 @@ pub struct KselftestArgs {
     pub machine: String,
     /// rust, c, or both to compare them.
     #[arg(long, env = "KVM_MODULES", default_value = "rust")]
+    pub modules: String,
+}
+
+/// What to measure, and on what.
+#[derive(Args)]
+pub struct BenchArgs {
+    /// Parts of the names, separated by blanks.
+    #[arg(env = "KVM_B", default_value = "")]
+    pub pattern: String,
+    /// The machine.
+    #[arg(long, short, env = "KVM_M", default_value = "amd")]
+    pub machine: String,
+    /// rust, c, or both to compare them.
+    #[arg(long, env = "KVM_MODULES", default_value = "both")]
     pub modules: String,
 }
 

@@ -6,6 +6,7 @@
 
 #![allow(unreachable_pub, reason = "in a program, `pub` says what a module offers the others")]
 
+mod bench;
 mod build;
 mod cache;
 mod channel;
@@ -79,6 +80,7 @@ fn act(cli: &Cli) -> Result<u8> {
             run(&place, Verb::exec(machine, cmd, files, *timeout)?)
         }
         Verb::Kselftest(args) => kselftest::run(&place, args).map(status),
+        Verb::Bench(args) => bench::run(&place, args).map(status),
         Verb::Fuzz(args) => match fuzz::begin(&place, args)? {
             Fuzz::InMachine(request) => run(&place, *request),
             Fuzz::Done(status) => Ok(status),

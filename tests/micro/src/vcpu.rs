@@ -117,6 +117,11 @@ impl Vcpu {
         }
     }
 
+    /// Enters the guest and nothing else: no limit, and the exit stays in the run page.
+    pub fn enter(&self) -> Result<(), Errno> {
+        call(&self.file, request::RUN, 0).map(|_| ())
+    }
+
     /// The exit that the run page tells of.
     pub fn exit(&self) -> Exit {
         // SAFETY: by the invariant the mapping is long enough; any bits are a value.
