@@ -21,6 +21,7 @@ pub(crate) fn check(capability: u32) -> u32 {
         | KVM_CAP_ONE_REG
         | KVM_CAP_SYNC_REGS
         | KVM_CAP_S390_PSW
+        | KVM_CAP_ASYNC_PF
         | KVM_CAP_S390_COW
         | KVM_CAP_S390_CSS_SUPPORT
         | KVM_CAP_S390_IRQCHIP

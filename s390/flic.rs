@@ -8,6 +8,7 @@ use crate::{
     adapter::{self, Adapter, Modes},
     floating,
     ioctl::irq,
+    pfault,
     sie::Sie,
     vm::Choice,
 };
@@ -35,6 +36,8 @@ mod group {
     pub(super) const GET_ALL: u32 = 1;
     pub(super) const ENQUEUE: u32 = 2;
     pub(super) const CLEAR: u32 = 3;
+    pub(super) const PFAULT_ALLOW: u32 = 4;
+    pub(super) const PFAULT_FORBID: u32 = 5;
     pub(super) const ADAPTER_REGISTER: u32 = 6;
     pub(super) const ADAPTER_MODIFY: u32 = 7;
     pub(super) const CLEAR_IO: u32 = 8;
@@ -76,6 +79,8 @@ impl AttrDevice<Sie> for Flic {
                 vm.arch().adapters.forget_delayed();
                 vm.arch().floating.clear();
             }
+            group::PFAULT_ALLOW => pfault::allow(vm),
+            group::PFAULT_FORBID => pfault::forbid(vm)?,
             group::ADAPTER_REGISTER => register(vm, attr)?,
             group::ADAPTER_MODIFY => modify(vm, attr)?,
             group::CLEAR_IO => clear_io(vm, attr)?,
@@ -113,9 +118,7 @@ impl AttrDevice<Sie> for Flic {
 
     fn has(&self, _vm: &Vm<Sie>, attr: &DeviceAttr) -> Result<u32> {
         match attr.group {
-            group::GET_ALL..=group::CLEAR | group::ADAPTER_REGISTER..=group::SUPPRESSION_MODES => {
-                Ok(0)
-            }
+            group::GET_ALL..=group::SUPPRESSION_MODES => Ok(0),
             _ => Err(ENXIO),
         }
     }

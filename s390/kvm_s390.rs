@@ -18,6 +18,7 @@ mod floating;
 mod guest;
 mod inject;
 mod ioctl;
+mod pfault;
 mod run;
 mod shared;
 mod sie;

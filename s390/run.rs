@@ -8,6 +8,7 @@
 use crate::{
     deliver, exit, guest,
     ioctl::clock::SET_EPOCH,
+    pfault::{self, PAGE_CAME},
     sie::MAP_PREFIX,
     state::{Cx, Next},
     sync,
@@ -118,6 +119,10 @@ fn turn(cx: &mut Cx<'_>) -> Result<Next> {
     deliver::deliver(cx)?;
     let requests = cx.vcpu.requests.take();
     if requests.has(MAP_PREFIX) && !map_prefix(cx)? {
+        return Ok(Next::Resume);
+    }
+    if requests.has(PAGE_CAME) {
+        pfault::came(&cx.vm, cx.vcpu)?;
         return Ok(Next::Resume);
     }
     if requests.has(SET_EPOCH) {

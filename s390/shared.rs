@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The part of a vCPU that any thread may reach at any time.
 
-use crate::floating::{Glance, Sleeping};
+use crate::{
+    floating::{Glance, Sleeping},
+    pfault::Pages,
+};
 use kernel::{
     new_spinlock,
     prelude::*,
@@ -48,6 +51,9 @@ pub(crate) struct Shared {
     alarm: Timer<Alarm>,
     #[pin]
     local: SpinLock<Local>,
+    /// Pages that take I/O.
+    #[pin]
+    pages: Pages,
     sleeping: Sleeping,
     /// What its SIE block has, for those who want to reach the prefix's pages.
     prefix: Atomic<u32>,
@@ -62,6 +68,7 @@ impl Shared {
         try_pin_init!(Self {
             alarm <- Timer::new(Alarm { kick, news: Atomic::new(false) }),
             local <- new_spinlock!(Local::new(), "kvm_s390_local"),
+            pages <- Pages::new(),
             sleeping: Sleeping::awake(),
             prefix: Atomic::new(0),
             stopped: Atomic::new(true),
@@ -122,6 +129,11 @@ impl Shared {
             }
             is_new
         })
+    }
+
+    /// Pages that take I/O, which the vCPU doesn't wait for.
+    pub(crate) fn pages(&self) -> &Pages {
+        &self.pages
     }
 
     /// The kinds of interruptions that wait.

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The state of a vCPU, for the one thread that holds it.
 
-use crate::sie::Sie;
+use crate::{pfault::Pfault, sie::Sie};
 use core::sync::atomic::Ordering;
 use kernel::{prelude::*, sync::atomic::Relaxed};
 use kvm_core::{memory::VcpuMemory, vcpu::Held, vm::Vm};
 use kvm_sys::s390::{self, registers::Registers};
-use kvm_uapi::s390::PFAULT_TOKEN_INVALID;
 use s390_arch::{
     insn::Insn,
     intercept,
@@ -28,19 +27,6 @@ pub(crate) enum Next {
     ToUser,
     /// To userspace with the interception as it is.
     Intercept,
-}
-
-/// Page faults that the guest handles itself (DIAGNOSE 258).
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pfault {
-    pub(crate) token: u64,
-    pub(crate) select: u64,
-    pub(crate) compare: u64,
-}
-
-impl Pfault {
-    /// Turned off.
-    pub(crate) const OFF: Self = Self { token: PFAULT_TOKEN_INVALID, select: 0, compare: 0 };
 }
 
 /// The state. General, access and floating-point registers and the PSW are in

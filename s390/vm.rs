@@ -96,6 +96,8 @@ pub(crate) struct VmState {
     #[pin]
     pub(crate) floating: FloatingSet,
     pub(crate) adapters: Adapters,
+    /// Userspace lets guests handle page faults.
+    pub(crate) pfault: Atomic<bool>,
     /// There is a floating-interrupt controller for userspace.
     pub(crate) has_flic: Atomic<bool>,
     #[pin]
@@ -111,6 +113,7 @@ impl VmState {
             choices: Choices::new(),
             floating <- FloatingSet::new(),
             adapters: Adapters::new(),
+            pfault: Atomic::new(false),
             has_flic: Atomic::new(false),
             model <- new_spinlock!(Model::of_host(), "kvm_s390_model"),
             epoch: Atomic::new(0),

@@ -8,6 +8,7 @@
 //! - [`program`], [`lowcore`]: interruptions and where they are stored.
 //! - [`dat`]: the walk through the guest's own tables.
 //! - [`pending`]: the interruptions that wait for a CPU.
+//! - [`page_reference`]: page faults that guests handle.
 //! - [`sigp`]: SIGNAL PROCESSOR; [`sysinfo`]: STORE SYSTEM INFORMATION.
 //! - [`indicator`]: bits of guest memory that adapters set.
 //! - [`facility`]: facilities, and which of them guests get.
@@ -29,6 +30,7 @@ pub mod indicator;
 pub mod insn;
 pub mod intercept;
 pub mod lowcore;
+pub mod page_reference;
 pub mod pending;
 pub mod program;
 pub mod psw;

@@ -3,13 +3,18 @@
 
 use super::control::operand;
 use crate::{
+    guest, inject,
+    pfault::Pfault,
     run,
     state::{Cx, Next},
     vm::Choice,
 };
 use kernel::error::Result;
 use kvm_core::io_bus::Space;
+use kvm_paging::addr::Gpa;
 use kvm_uapi::run::reason;
+use s390_arch::{page_reference::PageReference, program::code};
+use zerocopy::IntoBytes;
 
 /// DIAGNOSE.
 pub(super) fn handle(cx: &mut Cx<'_>) -> Result<Next> {
@@ -24,6 +29,7 @@ pub(super) fn handle(cx: &mut Cx<'_>) -> Result<Next> {
             yield_to(cx);
             Ok(Next::Resume)
         }
+        0x258 => page_reference(cx),
         0x308 => reset(cx),
         0x500 => notify(cx),
         _ => Ok(Next::Intercept),
@@ -53,6 +59,47 @@ fn notify(cx: &mut Cx<'_>) -> Result<Next> {
     cx.state.set_gpr(2, 0);
     Ok(Next::Resume)
 }
+
+/// What the guest wants to do about page faults that take I/O.
+fn page_reference(cx: &mut Cx<'_>) -> Result<Next> {
+    let insn = cx.state.insn();
+    let at = cx.state.gpr(insn.r1());
+    if at & 7 != 0 {
+        return Ok(inject::program(cx, code::SPECIFICATION));
+    }
+    let mut words = [0_u64; 5];
+    let absolute = guest::absolute(cx.state.block.prefix(), cx.state.block.psw.wrap(at));
+    if cx.vm.memory().read(Gpa::new(absolute), words.as_mut_bytes()).is_err() {
+        return Ok(inject::program(cx, code::ADDRESSING));
+    }
+    let Some(order) = PageReference::parse(words) else {
+        return Ok(inject::program(cx, code::SPECIFICATION));
+    };
+    let pfault = &mut cx.state.pfault;
+    let answer = match order {
+        PageReference::Token { .. } if pfault.is_on() => ALREADY_ON,
+        PageReference::Token { token, select, compare } => {
+            if !guest::exists(cx, token) {
+                return Ok(inject::program(cx, code::ADDRESSING));
+            }
+            cx.state.pfault = Pfault { token, select, compare };
+            0
+        }
+        PageReference::Cancel if !pfault.is_on() => ALREADY_OFF,
+        PageReference::Cancel => {
+            // Tokens that the guest knows stay good.
+            *pfault = Pfault::OFF;
+            0
+        }
+        PageReference::Other => return Ok(Next::Intercept),
+    };
+    cx.state.set_gpr(insn.r3(), answer);
+    Ok(Next::Resume)
+}
+
+/// Answers of DIAGNOSE 258.
+const ALREADY_ON: u64 = 8;
+const ALREADY_OFF: u64 = 4;
 
 /// Flags of a reset for userspace.
 mod flag {

@@ -2,7 +2,7 @@
 //! The host's tables refused an access of the guest.
 
 use crate::{
-    guest, inject,
+    guest, inject, pfault,
     state::{Cx, Next},
 };
 use kernel::{error::Result, pr_warn_once, prelude::*};
@@ -27,7 +27,19 @@ pub(super) fn handle(cx: &mut Cx<'_>, fault: HostFault) -> Result<Next> {
     let mut access = Access::READ;
     access.set(Access::WRITE, fault.is_write());
     let vm = cx.vm;
-    match vm.memory().fault(&mut cx.state.memory, Gpa::new(fault.page()), access)? {
+    let (memory, at) = (vm.memory(), Gpa::new(fault.page()));
+    let mut found = if pfault::may_delay(cx) {
+        memory.quick_fault(&mut cx.state.memory, at, access)?
+    } else {
+        memory.fault(&mut cx.state.memory, at, access)?
+    };
+    if let Fault::Slow(address) = found {
+        if let Some(next) = pfault::begin(cx, address) {
+            return Ok(next);
+        }
+        found = memory.fault(&mut cx.state.memory, at, access)?;
+    }
+    match found {
         Fault::Mapped | Fault::Spurious | Fault::Retry | Fault::Slow(_) => Ok(Next::Resume),
         Fault::Mmio => addressing(cx),
         // There are no read-only slots.

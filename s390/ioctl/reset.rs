@@ -3,8 +3,9 @@
 //! it does, and more.
 
 use crate::{
+    pfault::Pfault,
     run,
-    state::{set_prefix, Cx, Pfault},
+    state::{set_prefix, Cx},
     sync,
     vm::Choice,
 };
@@ -25,6 +26,7 @@ pub(super) fn normal(cx: &mut Cx<'_>) -> Result<u32> {
     psw.mask &= !Mask::RUNTIME_INSTRUMENTATION;
     sync::set_psw(page, psw);
     cx.state.pfault = Pfault::OFF;
+    cx.vcpu.shared().pages().forget();
     cx.state.waits = false;
     if !cx.vm.arch().choices.has(Choice::UserCpuState) {
         run::stop(cx);

@@ -27,7 +27,6 @@ pub mod stats;
 pub mod thread;
 #[cfg(target_arch = "x86_64")]
 pub mod trap;
-#[cfg(target_arch = "x86_64")]
 pub mod userfault;
 #[cfg(target_arch = "x86_64")]
 pub mod vcpu;

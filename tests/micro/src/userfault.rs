@@ -61,14 +61,14 @@ impl<'a> Userfault<'a> {
         let mut message = [0u8; 32];
         let length = nix::unistd::read(self.file.as_fd(), &mut message)?;
         ensure!(length == message.len(), "{length} bytes from a userfaultfd");
-        let address = u64::from_le_bytes(message[16..24].try_into()?);
+        let address = u64::from_ne_bytes(message[16..24].try_into()?);
         Ok((address - self.ram.address()) & !0xfff)
     }
 
     /// Provides the page at `offset`, which begins with `value`.
     pub fn provide(&self, offset: u64, value: u32) -> Result<()> {
         let mut page = vec![0u8; 4096];
-        page[..4].copy_from_slice(&value.to_le_bytes());
+        page[..4].copy_from_slice(&value.to_ne_bytes());
         let copy = [self.ram.address() + offset, page.as_ptr() as u64, 4096, 0, 0];
         self.ioctl::<Copy>(UFFDIO_COPY, copy).context("UFFDIO_COPY")
     }

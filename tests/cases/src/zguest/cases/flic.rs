@@ -54,10 +54,10 @@ const ADAPTER: u64 = 0x0400_0000;
 const EACH: usize = size_of::<Irq>();
 
 /// The controller.
-struct Flic(File);
+pub(super) struct Flic(File);
 
 impl Flic {
-    fn new(vm: &Vm) -> Result<Self, Errno> {
+    pub(super) fn new(vm: &Vm) -> Result<Self, Errno> {
         let mut device = CreateDevice { type_: 6, fd: 0, flags: 0 };
         exchange(vm.file(), ioctl::KVM_CREATE_DEVICE, &mut device)?;
         // SAFETY: the ioctl just made this descriptor, and nobody else knows it.
@@ -67,7 +67,14 @@ impl Flic {
         Ok(Self(file))
     }
 
-    fn call(&self, request: u32, group: u32, attr: u64, addr: u64) -> Result<i32, Errno> {
+    /// An ioctl about an attribute.
+    pub(super) fn call(
+        &self,
+        request: u32,
+        group: u32,
+        attr: u64,
+        addr: u64,
+    ) -> Result<i32, Errno> {
         give(&self.0, request, &DeviceAttr { flags: 0, group, attr, addr })
     }
 

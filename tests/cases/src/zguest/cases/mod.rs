@@ -5,6 +5,7 @@ mod event;
 mod flic;
 mod linux;
 mod memory;
+mod pfault;
 mod run;
 mod state;
 
@@ -17,8 +18,15 @@ use crate::case::Case;
 use crate::case::check_eq;
 
 /// The cases of each subject, in the order in which they are best looked at.
-pub(super) const ALL: &[&[Case]] =
-    &[run::CASES, memory::CASES, event::CASES, flic::CASES, state::CASES, linux::CASES];
+pub(super) const ALL: &[&[Case]] = &[
+    run::CASES,
+    memory::CASES,
+    event::CASES,
+    flic::CASES,
+    pfault::CASES,
+    state::CASES,
+    linux::CASES,
+];
 
 /// A case on the IBM Z machine.
 const fn case(name: &'static str, body: fn() -> Result<()>) -> Case {
