@@ -13,7 +13,9 @@ use kvm_uapi::{cap::*, vcpu::EnableCap};
 /// Value of a capability; 0 if it isn't there.
 pub(crate) fn check(capability: u32) -> u32 {
     match capability {
+        // There are no exits of the kind that the second one is about.
         KVM_CAP_USER_MEMORY
+        | KVM_CAP_INTERNAL_ERROR_DATA
         | KVM_CAP_IMMEDIATE_EXIT
         | KVM_CAP_ENABLE_CAP
         | KVM_CAP_ENABLE_CAP_VM

@@ -62,6 +62,20 @@ impl Choices {
     }
 }
 
+/// Features of a processor that no facility stands for (`KVM_S390_VM_CPU_FEAT_*`), bits
+/// from the left.
+#[derive(Clone, Copy)]
+pub(crate) struct Features(pub(crate) u64);
+
+impl Features {
+    /// Those of the machine that guests can have: enhanced suppression on protection.
+    /// All others are about guests that have guests.
+    pub(crate) fn of_host() -> Self {
+        const ESOP: u64 = 1 << 63;
+        Self(if s390::tells_protection() { ESOP } else { 0 })
+    }
+}
+
 /// The processor that the guest sees.
 #[derive(Clone, Copy)]
 pub(crate) struct Model {
@@ -71,6 +85,8 @@ pub(crate) struct Model {
     pub(crate) blocking: u16,
     /// Facilities.
     pub(crate) facilities: Facilities,
+    /// Features.
+    pub(crate) features: Features,
 }
 
 impl Model {
@@ -84,6 +100,7 @@ impl Model {
             // Nothing is blocked.
             blocking: 0,
             facilities: Facilities::for_guests(&machine, s390::managed_facilities()),
+            features: Features(0),
         }
     }
 }
@@ -102,6 +119,9 @@ pub(crate) struct VmState {
     pub(crate) has_flic: Atomic<bool>,
     #[pin]
     pub(crate) model: SpinLock<Model>,
+    /// Functions of instructions.
+    #[pin]
+    pub(crate) functions: SpinLock<[u8; s390::SUBFUNCTIONS]>,
     /// Added to the host's clock, by all vCPUs.
     pub(crate) epoch: Atomic<u64>,
 }
@@ -116,6 +136,7 @@ impl VmState {
             pfault: Atomic::new(false),
             has_flic: Atomic::new(false),
             model <- new_spinlock!(Model::of_host(), "kvm_s390_model"),
+            functions <- new_spinlock!([0; s390::SUBFUNCTIONS], "kvm_s390_functions"),
             epoch: Atomic::new(0),
         })
     }

@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Attributes of a VM: its clock, and the processor that the guest sees.
 
-use crate::{ioctl::clock, sie::Sie, vm::Model};
+use crate::{
+    ioctl::clock,
+    sie::Sie,
+    vm::{Features, Model},
+};
 use kernel::{
     alloc::{allocator::KVmalloc, Vec},
     prelude::*,
 };
 use kvm_core::vm::Vm;
-use kvm_sys::{s390, user};
+use kvm_sys::{
+    s390::{self, SUBFUNCTIONS},
+    user,
+};
 use kvm_uapi::vcpu::DeviceAttr;
 use s390_arch::facility::{Facilities, WORDS};
 
@@ -18,6 +25,15 @@ const TOD_HIGH: u64 = 1;
 const CPU_MODEL: u32 = 3;
 const PROCESSOR: u64 = 0;
 const MACHINE: u64 = 1;
+const PROCESSOR_FEATURES: u64 = 2;
+const MACHINE_FEATURES: u64 = 3;
+const PROCESSOR_FUNCTIONS: u64 = 4;
+const MACHINE_FUNCTIONS: u64 = 5;
+
+/// Words of `kvm_s390_vm_cpu_feat`.
+const FEATURE_WORDS: usize = 16;
+/// Bytes of `kvm_s390_vm_cpu_subfunc`.
+const FUNCTION_BYTES: usize = 2048;
 
 /// Words of a facility list in the ABI.
 const LIST: usize = 256;
@@ -30,7 +46,7 @@ const MACHINE_WORDS: usize = 2 + 2 * LIST;
 pub(super) fn has(arg: usize) -> Result<u32> {
     let attr: DeviceAttr = user::read(arg)?;
     match (attr.group, attr.attr) {
-        (TOD, TOD_LOW | TOD_HIGH) | (CPU_MODEL, PROCESSOR | MACHINE) => Ok(0),
+        (TOD, TOD_LOW | TOD_HIGH) | (CPU_MODEL, PROCESSOR..=MACHINE_FUNCTIONS) => Ok(0),
         _ => Err(ENXIO),
     }
 }
@@ -57,9 +73,33 @@ pub(super) fn get(vm: &Vm<Sie>, arg: usize) -> Result<u32> {
             append(&mut words, &machine)?;
             user::write_words(at, &words)?;
         }
+        (CPU_MODEL, PROCESSOR_FEATURES) => {
+            user::write(at, &features(vm.arch().model.lock().features))?;
+        }
+        (CPU_MODEL, MACHINE_FEATURES) => user::write(at, &features(Features::of_host()))?,
+        (CPU_MODEL, PROCESSOR_FUNCTIONS) => {
+            let functions = *vm.arch().functions.lock();
+            write_functions(at, &functions)?;
+        }
+        (CPU_MODEL, MACHINE_FUNCTIONS) => write_functions(at, &s390::subfunctions())?,
         _ => return Err(ENXIO),
     }
     Ok(0)
+}
+
+/// Features, which are bits from the left, as the ABI has them.
+fn features(Features(first): Features) -> [u64; FEATURE_WORDS] {
+    let mut words = [0; FEATURE_WORDS];
+    let [word, ..] = &mut words;
+    *word = first;
+    words
+}
+
+/// The known beginning, and zeroes.
+fn write_functions(at: usize, functions: &[u8; SUBFUNCTIONS]) -> Result {
+    const ZEROES: [u8; FUNCTION_BYTES - SUBFUNCTIONS] = [0; FUNCTION_BYTES - SUBFUNCTIONS];
+    user::write_bytes(at, functions)?;
+    user::write_bytes(at.wrapping_add(SUBFUNCTIONS), &ZEROES)
 }
 
 /// `KVM_SET_DEVICE_ATTR`.
@@ -77,6 +117,8 @@ pub(super) fn set(vm: &Vm<Sie>, arg: usize) -> Result<u32> {
             _ => Err(EINVAL),
         },
         (CPU_MODEL, PROCESSOR) => set_processor(vm, at),
+        (CPU_MODEL, PROCESSOR_FEATURES) => set_features(vm, at),
+        (CPU_MODEL, PROCESSOR_FUNCTIONS) => set_functions(vm, at),
         _ => Err(ENXIO),
     }
 }
@@ -95,6 +137,34 @@ fn set_processor(vm: &Vm<Sie>, at: usize) -> Result<u32> {
                 *word = *wanted;
             }
         }
+        Ok(0)
+    })
+}
+
+/// Features can be chosen among those of the machine.
+fn set_features(vm: &Vm<Sie>, at: usize) -> Result<u32> {
+    let [first, rest @ ..]: [u64; FEATURE_WORDS] = user::read(at)?;
+    let Features(machine) = Features::of_host();
+    if first & !machine != 0 || rest.iter().any(|word| *word != 0) {
+        return Err(EINVAL);
+    }
+    vm.with_creation_locked(|| {
+        if vm.vcpus().count() != 0 {
+            return Err(EBUSY);
+        }
+        vm.arch().model.lock().features = Features(first);
+        Ok(0)
+    })
+}
+
+/// Functions of instructions are kept for userspace: SIE leaves none out.
+fn set_functions(vm: &Vm<Sie>, at: usize) -> Result<u32> {
+    let functions = user::read(at)?;
+    vm.with_creation_locked(|| {
+        if vm.vcpus().count() != 0 {
+            return Err(EBUSY);
+        }
+        *vm.arch().functions.lock() = functions;
         Ok(0)
     })
 }

@@ -8,9 +8,12 @@
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <asm/access-regs.h>
+#include <asm/cpacf.h>
+#include <asm/facility.h>
 #include <asm/fpu.h>
 #include <asm/machine.h>
 #include <asm/sysinfo.h>
+#include <asm/timex.h>
 
 u16 kvm_helper_take_guest_fault(u64 *teid);
 u16 kvm_helper_take_guest_fault(u64 *teid)
@@ -103,4 +106,82 @@ void kvm_helper_dat_upper_free_rcu(void *table);
 void kvm_helper_dat_upper_free_rcu(void *table)
 {
 	call_rcu(&virt_to_page(table)->rcu_head, free_upper_table);
+}
+
+/* Functions of instructions, as struct kvm_s390_vm_cpu_subfunc begins. */
+struct subfunctions {
+	u8 plo[32];
+	u8 ptff[16];
+	cpacf_mask_t kmac, kmc, km, kimd, klmd;
+	cpacf_mask_t pckmo;
+	cpacf_mask_t kmctr, kmf, kmo, pcc;
+	cpacf_mask_t ppno;
+	cpacf_mask_t kma;
+	cpacf_mask_t kdsa;
+	u8 sortl[32];
+	u8 dfltcc[32];
+	u8 pfcr[16];
+};
+static_assert(sizeof(struct subfunctions) == 336);
+
+/* Function code 0 asks what there is; the answer goes to where register 1 points. */
+#define QUERY(insn, to)						\
+	asm volatile("	lghi	0,0\n"				\
+		     "	lgr	1,%[at]\n"			\
+		     "	.insn	" insn "\n"			\
+		     : "+m" (to)				\
+		     : [at] "a" (&(to))				\
+		     : "cc", "0", "1")
+
+/* PERFORM LOCKED OPERATION only tells with bit 55 of the function code. */
+static bool has_locked_operation(unsigned int code)
+{
+	int cc;
+
+	asm volatile("	lgr	0,%[code]\n"
+		     "	plo	0,0,0,0(0)\n"
+		     "	ipm	%[cc]\n"
+		     : [cc] "=d" (cc)
+		     : [code] "d" ((unsigned long)code | 0x100)
+		     : "cc", "0");
+	return (u32)cc >> 28 == 0;
+}
+
+void kvm_helper_subfunctions(struct subfunctions *all);
+void kvm_helper_subfunctions(struct subfunctions *all)
+{
+	unsigned int code;
+
+	for (code = 0; code < 256; code++)
+		if (has_locked_operation(code))
+			all->plo[code / 8] |= 0x80 >> code % 8;
+	if (test_facility(28))
+		ptff(all->ptff, sizeof(all->ptff), PTFF_QAF);
+	if (test_facility(17)) {
+		__cpacf_query(CPACF_KMAC, &all->kmac);
+		__cpacf_query(CPACF_KMC, &all->kmc);
+		__cpacf_query(CPACF_KM, &all->km);
+		__cpacf_query(CPACF_KIMD, &all->kimd);
+		__cpacf_query(CPACF_KLMD, &all->klmd);
+	}
+	if (test_facility(76))
+		__cpacf_query(CPACF_PCKMO, &all->pckmo);
+	if (test_facility(77)) {
+		__cpacf_query(CPACF_KMCTR, &all->kmctr);
+		__cpacf_query(CPACF_KMF, &all->kmf);
+		__cpacf_query(CPACF_KMO, &all->kmo);
+		__cpacf_query(CPACF_PCC, &all->pcc);
+	}
+	if (test_facility(57))
+		__cpacf_query(CPACF_PRNO, &all->ppno);
+	if (test_facility(146))
+		__cpacf_query(CPACF_KMA, &all->kma);
+	if (test_facility(155))
+		__cpacf_query(CPACF_KDSA, &all->kdsa);
+	if (test_facility(150))
+		QUERY("rre,0xb9380000,2,4", all->sortl);
+	if (test_facility(151))
+		QUERY("rrf,0xb9390000,2,4,6,0", all->dfltcc);
+	if (test_facility(201))
+		QUERY("rsy,0xeb0000000016,0,0,0(1)", all->pfcr);
 }

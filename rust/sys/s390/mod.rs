@@ -56,6 +56,18 @@ pub fn cpu_id() -> u64 {
     id
 }
 
+/// Bytes of [`subfunctions`].
+pub const SUBFUNCTIONS: usize = 336;
+
+/// Which functions instructions have that have several, in the order of
+/// `struct kvm_s390_vm_cpu_subfunc`. Zeroes for instructions that the machine lacks.
+pub fn subfunctions() -> [u8; SUBFUNCTIONS] {
+    let mut all = [0; SUBFUNCTIONS];
+    // SAFETY: The helper's structure has this size and consists of bytes.
+    unsafe { kvm_helper_subfunctions(all.as_mut_ptr()) };
+    all
+}
+
 /// STORE SYSTEM INFORMATION; whether there is such information.
 pub fn store_system_information(
     function: u8,
@@ -112,5 +124,6 @@ pub fn take_host_fault() -> Option<HostFault> {
 extern "C" {
     fn kvm_helper_machine_has_esop() -> bool;
     fn kvm_helper_stsi(block: *mut kernel::ffi::c_void, fc: i32, sel1: i32, sel2: i32) -> i32;
+    fn kvm_helper_subfunctions(all: *mut u8);
     fn kvm_helper_take_guest_fault(teid: *mut u64) -> u16;
 }
