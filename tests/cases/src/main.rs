@@ -31,7 +31,6 @@ mod kernel_log;
 mod memory;
 mod module;
 mod processor;
-#[cfg(target_arch = "x86_64")]
 mod qemu;
 mod show;
 mod vm;
@@ -113,7 +112,7 @@ fn cases() -> impl Iterator<Item = &'static Case> {
     #[cfg(not(target_arch = "x86_64"))]
     let guests = std::iter::empty();
     let all = ground::CASES.iter().chain(vm::CASES).chain(events::CASES).chain(guests);
-    all.chain(zguest::cases())
+    all.chain(zguest::cases()).chain(qemu::z::CASES)
 }
 
 /// Runs the named cases; whether none failed.

@@ -25,35 +25,16 @@ pub(crate) fn leaves_nothing(limit: i64, round: impl Fn() -> Result<()>) -> Resu
         let before = kernel_kib()?;
         round()?;
         growth = kernel_kib()? - before;
-        if growth <= limit || Path::new(KMEMLEAK).exists() {
+        if growth <= limit || is_watched() {
             return Ok(());
         }
     }
     bail!("each round leaves {growth} KiB behind")
 }
 
-/// Lines that together hold all memory whose user is known, apart from what is free.
-const ACCOUNTED: [&str; 10] = [
-    "Buffers:",
-    "Cached:",
-    "SwapCached:",
-    "AnonPages:",
-    "Slab:",
-    "KernelStack:",
-    "PageTables:",
-    "SecPageTables:",
-    "VmallocUsed:",
-    "Percpu:",
-];
-
 /// KiB of unreclaimable kernel memory.
-fn kernel_kib() -> Result<i64> {
+pub(crate) fn kernel_kib() -> Result<i64> {
     sum(&LINES)
-}
-
-/// KiB that programs could still get.
-pub(crate) fn available_kib() -> Result<i64> {
-    sum(&["MemAvailable:"])
 }
 
 /// Whether the kernel looks for leaks itself; it holds on to freed memory then.
@@ -61,36 +42,8 @@ pub(crate) fn is_watched() -> bool {
     Path::new(KMEMLEAK).exists()
 }
 
-/// Memory that modules may hold, in KiB.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Held {
-    /// Unreclaimable kernel memory.
-    pub(crate) kernel: i64,
-    /// Memory that no line of /proc/meminfo accounts for: pages that somebody holds a reference to.
-    pub(crate) lost: i64,
-}
-
-impl Held {
-    /// What is held once everything that can be given back was.
-    pub(crate) fn now() -> Result<Self> {
-        nix::unistd::sync();
-        for _ in 0..3 {
-            fs::write("/proc/sys/vm/drop_caches", "3").context("dropping caches")?;
-            // What RCU frees takes its time.
-            std::thread::sleep(std::time::Duration::from_millis(200));
-        }
-        let lost = sum(&["MemTotal:"])? - sum(&["MemFree:"])? - sum(&ACCOUNTED)?;
-        Ok(Self { kernel: kernel_kib()?, lost })
-    }
-
-    /// The growth since `before`.
-    pub(crate) fn since(self, before: &Self) -> Self {
-        Self { kernel: self.kernel - before.kernel, lost: self.lost - before.lost }
-    }
-}
-
 /// The sum of lines of /proc/meminfo, in KiB.
-fn sum(keys: &[&str]) -> Result<i64> {
+pub(crate) fn sum(keys: &[&str]) -> Result<i64> {
     let text = fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
     let mut sum = 0;
     for line in text.lines() {

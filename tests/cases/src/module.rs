@@ -64,6 +64,7 @@ pub(crate) fn is_loaded(stem: &str) -> bool {
 }
 
 /// Whether the modules that are loaded came with the kernel: ours, built outside its tree, taint it.
+#[cfg(target_arch = "x86_64")]
 pub(crate) fn is_kernels_own() -> Result<bool> {
     let path = sys_dir(CORE).join("taint");
     let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;

@@ -9,7 +9,7 @@ use nix::sys::termios::{self, SetArg};
 use proto::Report;
 
 /// The first serial port.
-const DEVICE: &str = "/dev/ttyS0";
+const DEVICE: &str = if cfg!(target_arch = "s390x") { "/dev/ttysclp0" } else { "/dev/ttyS0" };
 
 /// Both directions.
 pub(crate) struct Console {

@@ -101,8 +101,11 @@ pub fn prepare(place: &Place, request: &Request) -> Result<Kernel> {
     let name = kernel::name(request.machine, request.kernel)?;
     let mut steps = vec![kernel::step(name)];
     steps.extend(request.machine.needs());
-    if request.guests && request.machine.arch() == Arch::X86 {
-        steps.push("guest-kernel");
+    if request.guests {
+        steps.push(match request.machine.arch() {
+            Arch::X86 => "guest-kernel",
+            Arch::S390 => "z-qemu",
+        });
     }
     setup::make(place, &steps)?;
     kernel::find(&place.cache, name)
@@ -176,15 +179,18 @@ fn pack(place: &Place, request: &Request, kernel: &Kernel, path: &Path) -> Resul
     };
     let mut files = request.files.clone();
     let mut env = request.env.clone();
+    if request.guests {
+        let initramfs = path.with_file_name(guest::INITRAMFS);
+        guest::initramfs(place, machine.arch(), &initramfs)?;
+        files.push(initramfs);
+    }
     if request.guests && machine.arch() == Arch::S390 {
         // The machine's own kernel and its console are the guest's, too.
         files.push(kernel.image.clone());
         files.extend(kernel.with_dependencies(machine.boot_modules())?);
+        guest::vmm_s390(place, &mut archive)?;
         env.extend(guest::environment_s390(&kernel.image));
     } else if request.guests {
-        let initramfs = path.with_file_name(guest::INITRAMFS);
-        guest::initramfs(place, &initramfs)?;
-        files.push(initramfs);
         if request.root() == Root::Initramfs {
             for file in guest::vmm(place)? {
                 let path = file.to_string_lossy().into_owned();

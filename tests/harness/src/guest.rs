@@ -11,6 +11,7 @@ use crate::build;
 use crate::initramfs::Archive;
 use crate::kernel::{self, Kernel};
 use crate::machine::Arch;
+use crate::setup::zqemu;
 use crate::step::Place;
 
 /// Kernel modules that a guest loads, in this order, with what they need.
@@ -26,12 +27,17 @@ pub const VMLINUX: &str = "var/lib/guests/vmlinux";
 pub const DEBIAN: &str = "var/lib/guests/debian.img";
 
 /// Writes the guests' initramfs to `path`.
-pub fn initramfs(place: &Place, path: &Path) -> Result<()> {
-    let kernel = kernel::find(&place.cache, "stock")?;
+pub fn initramfs(place: &Place, arch: Arch, path: &Path) -> Result<()> {
+    let (kernel, modules) = match arch {
+        Arch::X86 => ("stock", MODULES),
+        // What its guests need is built in.
+        Arch::S390 => ("z", [].as_slice()),
+    };
+    let kernel = kernel::find(&place.cache, kernel)?;
     let mut archive = Archive::create(path)?;
-    archive.copy(&build::program(place, Arch::X86, "guest")?, "/init")?;
+    archive.copy(&build::program(place, arch, "guest")?, "/init")?;
     let mut order = String::new();
-    for file in kernel.with_dependencies(MODULES)? {
+    for file in kernel.with_dependencies(modules)? {
         let name = kernel::module_file(&file);
         archive.module(&file, &format!("/modules/{name}"))?;
         order.push_str(&name);
@@ -47,7 +53,21 @@ pub fn environment_s390(image: &Path) -> Vec<(String, String)> {
     vec![
         ("GUEST_KERNEL".into(), format!("{}/{name}", proto::job::WORK_DIR)),
         ("GUEST_CONSOLE".into(), format!("{}/hercules_console.ko", proto::job::WORK_DIR)),
+        ("GUEST_INITRAMFS".into(), format!("{}/{INITRAMFS}", proto::job::WORK_DIR)),
     ]
+}
+
+/// Puts QEMU for s390x with its libraries into the initramfs of the IBM Z machine, where it is what it was
+/// in the cache; nothing if the mirror didn't have it.
+pub fn vmm_s390(place: &Place, archive: &mut Archive) -> Result<()> {
+    let root = place.cache.path("toolchain/z-qemu");
+    if !root.join(zqemu::PROGRAM).exists() {
+        return Ok(());
+    }
+    for dir in ["usr", "lib"] {
+        archive.copy(&root.join(dir), &format!("/{dir}"))?;
+    }
+    Ok(())
 }
 
 /// What cases with guests run.

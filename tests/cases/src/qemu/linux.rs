@@ -13,6 +13,9 @@ use super::vmm::{END, Options, Vmm};
 /// How long a guest may take until its user space is up.
 pub(crate) const BOOT: Duration = Duration::from_secs(240);
 
+/// The guest's name of its first serial port.
+const CONSOLE: &str = if cfg!(target_arch = "s390x") { "ttysclp0" } else { "ttyS0" };
+
 /// How long a command may take.
 const ANSWER: Duration = Duration::from_secs(120);
 
@@ -31,7 +34,7 @@ pub(crate) fn options(image: Image, words: &str) -> Result<Options> {
         Image::Compressed => "GUEST_KERNEL",
         Image::Elf => "GUEST_VMLINUX",
     })?;
-    let append = format!("console=ttyS0 panic=-1 {words}");
+    let append = format!("console={CONSOLE} panic=-1 {words}");
     Ok(Options::default()
         .with_word("-kernel")
         .with_word(kernel)

@@ -12,6 +12,7 @@ use crate::{memory, module};
 
 use super::bare::{Code, DONE, Floppy};
 use super::checks::{self, Disk, NIC, SEED};
+use super::held::{self, Held};
 use super::linux::{Image, Linux, options};
 use super::qmp::Argument::{Number, Text};
 use super::vmm::Vmm;
@@ -70,7 +71,7 @@ pub(crate) fn many() -> Result<()> {
     let options = floppy.options();
     leaves_nothing(|_| {
         let mut vmms: Vec<Vmm> = Vec::new();
-        while memory::available_kib()? > RESERVE_KIB {
+        while held::available_kib()? > RESERVE_KIB {
             match Vmm::start(&options) {
                 Ok(mut vmm) => {
                     let done = vmm.console.expect(DONE, SECTOR);
@@ -184,13 +185,13 @@ const TOLERANCE_KIB: i64 = 512;
 pub(crate) fn leaves_nothing(mut work: impl FnMut(u64) -> Result<()>) -> Result<()> {
     let mut growths = Vec::new();
     for round in 0..ROUNDS {
-        let before = memory::Held::now()?;
+        let before = Held::now()?;
         work(round).with_context(|| format!("round {round}"))?;
         let vendor = Processor::current()?.vendor_module();
         let references = module::references(vendor)?;
         ensure!(references == 0, "round {round} leaves {references} references to {vendor}");
         module::unload_all().with_context(|| format!("after round {round}"))?;
-        let growth = memory::Held::now()?.since(&before);
+        let growth = Held::now()?.since(&before);
         module::load_all()?;
         growths.push(growth);
     }

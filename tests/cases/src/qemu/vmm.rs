@@ -15,7 +15,11 @@ use super::console::Console;
 use super::qmp::Qmp;
 
 /// The program; it is the distribution's own.
-const PROGRAM: &str = "qemu-system-x86_64";
+const PROGRAM: &str =
+    if cfg!(target_arch = "s390x") { "qemu-system-s390x" } else { "qemu-system-x86_64" };
+
+/// The machine where nothing else is said.
+const MACHINE: &str = if cfg!(target_arch = "s390x") { "s390-ccw-virtio" } else { "pc" };
 
 /// How long QEMU may take to open its sockets.
 const START: Duration = Duration::from_secs(60);
@@ -48,7 +52,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             accel: "kvm".into(),
-            machine: "pc".into(),
+            machine: MACHINE.into(),
             cpu: "host".into(),
             smp: 2,
             memory: "512M".into(),

@@ -63,7 +63,7 @@ impl Archive {
 }
 
 /// Downloads known files to the directory `to`.
-pub(super) fn from_pool(work: &Work<'_>, known: &[Known], to: &Path) -> Result<()> {
+pub(super) fn from_pool(work: &Work<'_>, known: &[(&str, &str)], to: &Path) -> Result<()> {
     let sources = sources()?;
     let (uri, _) = sources.first().context("the root has no package sources")?;
     for (path, checksum) in known {

@@ -13,6 +13,7 @@ mod s390x;
 mod source;
 mod stock;
 mod zkernel;
+pub(crate) mod zqemu;
 
 use std::fs;
 use std::path::Path;
@@ -31,6 +32,7 @@ pub fn steps() -> Vec<Step> {
         rust_s390::step(),
         s390x::step(),
         zkernel::step(),
+        zqemu::step(),
         bochs::step(),
         debug_kernel::clang_step(),
         debug_kernel::step(),
@@ -41,7 +43,8 @@ pub fn steps() -> Vec<Step> {
 }
 
 /// Steps that `prepare` makes when it is not told which: all that tests need.
-pub const USUAL: &[&str] = &["stock-kernel", "guest-kernel", "bochs", "s390x", "z-kernel"];
+pub const USUAL: &[&str] =
+    &["stock-kernel", "guest-kernel", "bochs", "s390x", "z-kernel", "z-qemu"];
 
 /// Makes the steps `wanted` whole.
 pub fn make(place: &Place, wanted: &[&str]) -> Result<()> {

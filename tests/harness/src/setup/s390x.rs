@@ -46,7 +46,8 @@ fn recipe(_place: &Place) -> Result<String> {
 
 fn run(work: &Work<'_>) -> Result<()> {
     let debs = work.place.cache.dir("toolchain/s390x.debs")?;
-    if let Err(error) = from_index(work, &debs) {
+    let library = format!("libstd-rust-dev={}", installed_version("libstd-rust-dev")?);
+    if let Err(error) = from_index(work, &debs, &["busybox-static".into(), library]) {
         work.note("the mirror's s390x index is unusable, taking known files");
         from_pool(work, &debs).with_context(|| format!("and before that: {error:#}"))?;
     }
@@ -58,13 +59,12 @@ fn run(work: &Work<'_>) -> Result<()> {
 }
 
 /// Downloads the packages as the index of the mirror has them.
-fn from_index(work: &Work<'_>, debs: &Path) -> Result<()> {
+pub(super) fn from_index(work: &Work<'_>, debs: &Path, packages: &[String]) -> Result<()> {
     let archive = Archive::new(work, "toolchain/s390x.apt", "deb")?
         .with("APT::Architecture", "s390x")
         .with("APT::Architectures", "s390x");
     work.run(archive.apt().args(["update", "--error-on=any"]))?;
-    let library = format!("libstd-rust-dev={}", installed_version("libstd-rust-dev")?);
-    work.run(archive.apt().args(["download", "busybox-static", &library]).current_dir(debs))
+    work.run(archive.apt().arg("download").args(packages).current_dir(debs))
 }
 
 /// Downloads the known files.
