@@ -40,6 +40,8 @@ pub(crate) struct Vmm {
     pub(crate) group: &'static str,
     /// Memory of the machine, in MiB.
     pub(crate) mem_mib: u32,
+    /// A setup step that installs what it needs beside QEMU.
+    pub(crate) step: Option<&'static str>,
 }
 
 /// What a case does, and with what.
@@ -204,6 +206,9 @@ impl fmt::Display for Case {
         )?;
         if let Some(vmm) = &self.vmm {
             write!(f, " guests=yes mem={}", vmm.mem_mib)?;
+            if let Some(step) = vmm.step {
+                write!(f, " steps={step}")?;
+            }
         }
         match self.karg {
             Some(karg) => write!(f, " kargs={karg}"),

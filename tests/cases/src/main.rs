@@ -4,11 +4,12 @@
 //! `cases --list` describes them, one line each:
 //!
 //! ```text
-//! NAME machines=amd,intel,z group=GROUP long=yes|no debug=yes|no smp=N [root=own] [guests=yes mem=MIB]
+//! NAME machines=amd,intel,z group=GROUP long=yes|no debug=yes|no smp=N [root=own] [guests=yes mem=MIB [steps=STEP]]
 //! ```
 //!
 //! Cases of one group may share a boot with `smp` processors. `root=own` asks for a root file system
-//! that doesn't come from the host, `guests=yes` for the files of guests. `cases NAME …` runs the named ones and
+//! that doesn't come from the host, `guests=yes` for the files of guests, `steps` for what a step of the
+//! preparation installs. `cases NAME …` runs the named ones and
 //! prints, for each, `case NAME ok`, `case NAME skipped REASON` or `case NAME FAILED REASON`. It exits
 //! with 1 if one failed. Cases that test the modules as such start and end with no KVM module loaded;
 //! those that run guests share loaded ones. With `--loaded` the guests run on what is loaded already,

@@ -55,6 +55,8 @@ pub struct Request {
     pub terminal: bool,
     /// Whether the command starts guests: it gets their files and is told where they are.
     pub guests: bool,
+    /// Steps that the command needs beyond what the machine does.
+    pub steps: Vec<String>,
     /// Environment of the command.
     pub env: Vec<(String, String)>,
     /// Processors.
@@ -81,6 +83,7 @@ impl Request {
             own_root: false,
             terminal: false,
             guests: false,
+            steps: Vec::new(),
             env: Vec::new(),
             smp: 1,
             mem_mib: None,
@@ -107,6 +110,7 @@ pub fn prepare(place: &Place, request: &Request) -> Result<Kernel> {
             Arch::S390 => "z-qemu",
         });
     }
+    steps.extend(request.steps.iter().map(String::as_str));
     setup::make(place, &steps)?;
     kernel::find(&place.cache, name)
 }

@@ -46,6 +46,11 @@ impl Floppy {
         Ok(Self(path))
     }
 
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// Options for a small guest that boots it.
     pub(crate) fn options(&self) -> Options {
         let drive = format!(

@@ -20,6 +20,8 @@ mod debug;
 mod ends;
 #[cfg(target_arch = "x86_64")]
 mod held;
+#[cfg(target_arch = "x86_64")]
+mod libvirt;
 mod linux;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod main_job;
@@ -32,6 +34,8 @@ mod qmp;
 mod robust;
 #[cfg(target_arch = "x86_64")]
 mod rsp;
+#[cfg(target_arch = "x86_64")]
+mod tools;
 mod vmm;
 #[cfg(target_arch = "x86_64")]
 mod x86;

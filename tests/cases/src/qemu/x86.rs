@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::case::{Case, Vmm};
 
 use super::linux::Image;
-use super::{control, debian, debug, ends, matrix, migrate, robust};
+use super::{control, debian, debug, ends, libvirt, matrix, migrate, robust, tools};
 
 const AMD: &[&str] = &["amd"];
 const INTEL: &[&str] = &["intel"];
@@ -45,6 +45,9 @@ pub(crate) const CASES: &[Case] = &[
     case("migrate-file", "qemu-migrate", migrate::file),
     case("balloon", "qemu-robust", robust::balloon).long(),
     case("unplug", "qemu-robust", robust::unplug),
+    client("perf-kvm", tools::perf_kvm),
+    client("kvm-stat", tools::kvm_stat),
+    client("libvirt", libvirt::life),
     case("kill-few", "qemu-robust", || robust::kill(12, Duration::from_secs(8))).long(),
     case("debian", "qemu-debian", debian::debian).long(),
     case("kill-200", "qemu-kill", || robust::kill(200, Duration::from_secs(20))).long(),
@@ -53,10 +56,16 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 const fn case(name: &'static str, group: &'static str, body: fn() -> Result<()>) -> Case {
-    Case::vmm(name, AMD, Vmm { group, mem_mib: 2048 }, body)
+    Case::vmm(name, AMD, Vmm { group, mem_mib: 2048, step: None }, body)
+}
+
+/// A case for programs that a step of its own installs.
+const fn client(name: &'static str, body: fn() -> Result<()>) -> Case {
+    let vmm = Vmm { group: "clients", mem_mib: 2048, step: Some("clients") };
+    Case::vmm(name, AMD, vmm, body).long()
 }
 
 /// A case of its own for the intel machine, which is slow.
 const fn on_intel(name: &'static str, body: fn() -> Result<()>) -> Case {
-    Case::vmm(name, INTEL, Vmm { group: name, mem_mib: 2048 }, body).long()
+    Case::vmm(name, INTEL, Vmm { group: name, mem_mib: 2048, step: None }, body).long()
 }

@@ -9,7 +9,7 @@ use super::checks;
 use super::linux::{Image, Linux, options};
 use crate::case::{Case, Skip, Vmm};
 
-const FILES: Vmm = Vmm { group: "qemu", mem_mib: 1536 };
+const FILES: Vmm = Vmm { group: "qemu", mem_mib: 1536, step: None };
 
 pub(crate) const CASES: &[Case] = &[
     Case::vmm("qemu-linux-1", &["z"], FILES, || whole(1)),

@@ -3,6 +3,7 @@
 
 mod archive;
 pub(crate) mod bochs;
+mod clients;
 mod debian_guest;
 pub(crate) mod debug_kernel;
 mod guests;
@@ -38,6 +39,7 @@ pub fn steps() -> Vec<Step> {
         debug_kernel::step(),
         guests::step(),
         debian_guest::step(),
+        clients::step(),
         kselftest::step(),
     ]
 }

@@ -38,6 +38,7 @@ struct Boot {
     icount: bool,
     own_root: bool,
     guests: bool,
+    steps: Vec<String>,
     kargs: String,
 }
 
@@ -95,6 +96,7 @@ fn parse(line: &str) -> Result<Case> {
             "icount" => case.boot.icount = value == "yes",
             "kargs" => case.boot.kargs = value.replace(',', " "),
             "guests" => case.boot.guests = value == "yes",
+            "steps" => case.boot.steps = value.split(',').map(str::to_owned).collect(),
             "root" => case.boot.own_root = value == "own",
             "smp" => case.boot.smp = value.parse().context("smp")?,
             "mem" => case.boot.mem_mib = Some(value.parse().context("mem")?),
@@ -123,6 +125,7 @@ fn job(place: &Place, key: Key, cases: Vec<Case>, modules: ModuleSet) -> Result<
     request.icount = boot.icount;
     request.own_root = boot.own_root;
     request.guests = boot.guests;
+    request.steps = boot.steps;
     request.kargs = boot.kargs;
     request.modules = modules;
     request.load = false;

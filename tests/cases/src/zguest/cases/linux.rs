@@ -9,7 +9,7 @@ use super::super::linux::{self, Linux};
 use super::*;
 use crate::case::{Skip, Vmm};
 
-const FILES: Vmm = Vmm { group: "linux", mem_mib: 1024 };
+const FILES: Vmm = Vmm { group: "linux", mem_mib: 1024, step: None };
 
 pub(super) const CASES: &[Case] = &[
     Case::vmm("linux-boot", &["z"], FILES, || boot(1)),
