@@ -39,11 +39,13 @@ impl Slot {
     }
 
     /// Whether `gfn` lies in the slot.
+    #[inline]
     pub const fn contains(&self, gfn: Gfn) -> bool {
         self.first.raw() <= gfn.raw() && gfn.raw() < self.end()
     }
 
     /// Where the VMM has a frame of the slot.
+    #[inline]
     pub const fn address_of(&self, gfn: Gfn) -> Option<Hva> {
         if !self.contains(gfn) {
             return None;

@@ -143,6 +143,45 @@ u8 kvm_helper_page_set_bits(struct page *page, unsigned int offset, u8 bits)
 	return old;
 }
 
+/* A few bytes by loads of the largest sizes that fit. May sleep. */
+int kvm_helper_read_user_small(u8 *to, u64 from, size_t size);
+int kvm_helper_read_user_small(u8 *to, u64 from, size_t size)
+{
+	u64 quad;
+	u32 word;
+	u8 byte;
+
+	for (; size >= sizeof(quad); size -= sizeof(quad)) {
+		if (get_user(quad, (u64 __user *)from))
+			return -EFAULT;
+		memcpy(to, &quad, sizeof(quad));
+		to += sizeof(quad);
+		from += sizeof(quad);
+	}
+	if (size >= sizeof(word)) {
+		if (get_user(word, (u32 __user *)from))
+			return -EFAULT;
+		memcpy(to, &word, sizeof(word));
+		to += sizeof(word);
+		from += sizeof(word);
+		size -= sizeof(word);
+	}
+	for (; size; size--) {
+		if (get_user(byte, (u8 __user *)from++))
+			return -EFAULT;
+		*to++ = byte;
+	}
+	return 0;
+}
+
+#ifdef CONFIG_X86_64
+int kvm_helper_read_user_word(u64 *to, u64 from);
+int kvm_helper_read_user_word(u64 *to, u64 from)
+{
+	return get_user(*to, (u64 __user *)from);
+}
+#endif
+
 size_t kvm_helper_read_user_atomic(void *to, u64 from, size_t size);
 size_t kvm_helper_read_user_atomic(void *to, u64 from, size_t size)
 {

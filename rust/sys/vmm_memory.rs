@@ -22,6 +22,9 @@ pub enum Wait {
     Never,
 }
 
+/// Most bytes that are copied by a few loads: less than what the checks of a copy cost.
+const SMALL: usize = 16;
+
 /// Copies `bytes.len()` bytes in.
 ///
 /// # Errors
@@ -30,6 +33,13 @@ pub enum Wait {
 #[inline]
 pub fn read(address: Hva, bytes: &mut [u8], wait: Wait) -> Result {
     if wait == Wait::Allowed {
+        if bytes.len() <= SMALL {
+            // SAFETY: `bytes` is writable; the helper checks the address.
+            let errno = unsafe {
+                kvm_helper_read_user_small(bytes.as_mut_ptr(), address.raw(), bytes.len())
+            };
+            return if errno == 0 { Ok(()) } else { Err(EFAULT) };
+        }
         return UserSlice::new(pointer(address), bytes.len()).reader().read_slice(bytes);
     }
     // SAFETY: `bytes` is writable; the helper checks the address.
@@ -38,6 +48,28 @@ pub fn read(address: Hva, bytes: &mut [u8], wait: Wait) -> Result {
     };
     if left == 0 {
         Ok(())
+    } else {
+        Err(EFAULT)
+    }
+}
+
+/// Reads eight bytes, at whatever alignment.
+///
+/// # Errors
+///
+/// `EFAULT` if they can't be read.
+#[cfg(CONFIG_X86_64)]
+#[inline]
+pub fn read_word(address: Hva, wait: Wait) -> Result<u64> {
+    if wait == Wait::Never {
+        let mut bytes = [0; 8];
+        read(address, &mut bytes, wait)?;
+        return Ok(u64::from_ne_bytes(bytes));
+    }
+    let mut word = 0;
+    // SAFETY: `word` is writable; the helper checks the address.
+    if unsafe { kvm_helper_read_user_word(&mut word, address.raw()) } == 0 {
+        Ok(word)
     } else {
         Err(EFAULT)
     }
@@ -106,6 +138,9 @@ fn pointer(address: Hva) -> UserPtr {
 }
 
 extern "C" {
+    fn kvm_helper_read_user_small(to: *mut u8, from: u64, size: usize) -> i32;
+    #[cfg(CONFIG_X86_64)]
+    fn kvm_helper_read_user_word(to: *mut u64, from: u64) -> i32;
     fn kvm_helper_read_user_atomic(to: *mut c_void, from: u64, size: usize) -> usize;
     fn kvm_helper_write_user_atomic(to: u64, from: *const c_void, size: usize) -> usize;
     #[cfg(CONFIG_X86_64)]

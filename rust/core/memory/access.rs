@@ -103,6 +103,20 @@ impl Guest<'_> {
         Ok(())
     }
 
+    /// Reads eight bytes that lie in one page.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`]; `EFAULT` if they lie in two pages.
+    #[cfg(CONFIG_X86_64)]
+    pub fn word(&self, gpa: Gpa) -> Result<u64> {
+        const SIZE: usize = size_of::<u64>();
+        match self.place(gpa, SIZE)? {
+            (_, address, SIZE) => vmm_memory::read_word(address, self.wait),
+            _ => Err(EFAULT),
+        }
+    }
+
     /// Writes memory, over slots as they come.
     ///
     /// # Errors
@@ -181,10 +195,9 @@ impl kvm_paging::guest::walk::GuestMemory for Guest<'_> {
         Ok(u32::from_le_bytes(bytes))
     }
 
+    #[inline]
     fn read_u64(&mut self, at: Gpa) -> Result<u64> {
-        let mut bytes = [0; 8];
-        self.read(at, &mut bytes)?;
-        Ok(u64::from_le_bytes(bytes))
+        self.word(at)
     }
 
     fn set_bits(&mut self, at: Gpa, old: u32, bits: u32) -> Result<bool> {

@@ -4,6 +4,7 @@
 use super::cpu::Processor;
 use crate::{
     control::Control,
+    exit::debug,
     registers,
     state::Cx,
     vendor::{Vendor, X86},
@@ -145,6 +146,19 @@ impl<V: Vendor> Processor<'_, '_, V> {
             .memory_of(self.cx.state.smm.is_active())
             .read(gpa, buf)
             .map_err(|_| Stop::Unsupported)
+    }
+
+    /// The next eight bytes of code, if they lie in one page and are there.
+    pub(super) fn fetch_word(&mut self) -> Option<u64> {
+        let linear = debug::linear_rip(&self.cx.state.control);
+        if linear & PAGE.wrapping_sub(1) > PAGE.wrapping_sub(8) {
+            return None;
+        }
+        let user = self.cx.state.control.cpl() == 3;
+        let access = mode::Access { write: false, fetch: true, user, smap_override: false };
+        let mut guest = self.memory().guest();
+        let translation = walk::translate(&paging(self.cx), &mut guest, linear, access).ok()?;
+        guest.word(translation.gpa).ok()
     }
 
     fn read_physical(&mut self, gpa: Gpa, buf: &mut [u8]) -> Result<(), Stop> {

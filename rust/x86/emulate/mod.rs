@@ -27,7 +27,9 @@ pub use batch::Batch;
 use cpu::{After, Processor};
 use kernel::error::Result;
 use kvm_emulate::{
-    execute, fetch::fetch, io::FragmentKind, task_switch, Completed, Exception, Op, Shadow, Stop,
+    execute,
+    fetch::{fetch, plain_length},
+    io::FragmentKind, task_switch, Completed, Exception, Op, Shadow, Stop,
     TaskSwitch, TaskSwitchSource,
 };
 use kvm_sys::trace::{kvm_mmio, Mmio};
@@ -185,7 +187,11 @@ pub fn skip<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
 
 /// Bytes of the instruction at RIP.
 fn length<V: Vendor>(cx: &mut Cx<'_, V>) -> core::result::Result<u8, Stop> {
-    fetch(&mut Processor::new(cx), &[]).map(|insn| insn.len)
+    let mut processor = Processor::new(cx);
+    match processor.fetch_word().and_then(plain_length) {
+        Some(length) => Ok(length),
+        None => fetch(&mut processor, &[]).map(|insn| insn.len),
+    }
 }
 
 /// An instruction was executed and RIP is `next`: what else that means.
