@@ -12,7 +12,7 @@ use kvm_uapi::run::{self, reason, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON};
 use kvm_x86::{
     control::Control,
     emulate,
-    exit::{self, port::PortAccess},
+    exit::{self, page_fault::Touched, port::PortAccess},
     outcome::Next,
     state::Cx,
     userspace,
@@ -101,10 +101,11 @@ fn nested_page_fault(cx: &mut Cx<'_, Svm>) -> Result<Next> {
     } else {
         Access::READ
     };
+    let touched = Touched { gpa, access, is_final: fault.contains(NestedFault::FINAL) };
     if fault.contains(NestedFault::RESERVED) {
-        return exit::page_fault::mmio(cx, gpa, access);
+        return exit::page_fault::mmio(cx, touched);
     }
-    exit::page_fault::handle(cx, gpa, access)
+    exit::page_fault::handle(cx, touched)
 }
 
 fn msr(cx: &mut Cx<'_, Svm>) -> Result<Next> {

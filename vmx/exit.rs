@@ -9,7 +9,7 @@ use kvm_uapi::run::{self, reason, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON};
 use kvm_x86::{
     control::Control,
     emulate,
-    exit::{self, port::PortAccess},
+    exit::{self, page_fault::Touched, port::PortAccess},
     inject::Injected,
     outcome::Next,
     registers,
@@ -40,7 +40,8 @@ pub(crate) fn handle(cx: &mut Cx<'_, Vmx>) -> Result<Next> {
         Exit::EptMisconfiguration => {
             let gpa = Gpa::new(cx.state.control.guest_physical());
             // The processor doesn't say which access.
-            exit::page_fault::mmio(cx, gpa, Access::WRITE)
+            let touched = Touched { gpa, access: Access::WRITE, is_final: true };
+            exit::page_fault::mmio(cx, touched)
         }
         Exit::Rdmsr => exit::msr::read(cx),
         Exit::Wrmsr => exit::msr::write(cx),
@@ -103,7 +104,9 @@ fn ept_violation(cx: &mut Cx<'_, Vmx>) -> Result<Next> {
     } else {
         Access::READ
     };
-    exit::page_fault::handle(cx, gpa, access)
+    // Without a linear address there is no access of an instruction either.
+    let is_final = violation.contains(EptViolation::LINEAR | EptViolation::FINAL);
+    exit::page_fault::handle(cx, Touched { gpa, access, is_final })
 }
 
 fn io(cx: &mut Cx<'_, Vmx>) -> Result<Next> {

@@ -6,7 +6,7 @@ use crate::{
     control::{Control, Gprs},
     cpuid::Cpuid,
     debug::Debug,
-    emulate::Batch,
+    emulate::{Batch, UnderWay},
     host,
     inject::Events,
     presence::Presence,
@@ -114,6 +114,8 @@ pub struct VcpuState<V: Vendor> {
     pub has_run: bool,
     /// Accesses of an instruction that is being emulated.
     pub replay: Replay,
+    /// The instruction, while userspace serves one of its accesses.
+    pub under_way: Option<UnderWay>,
     /// Elements of its string I/O.
     pub batch: Option<Batch>,
 }
@@ -149,6 +151,7 @@ impl<V: Vendor> VcpuState<V> {
             presence: Presence::new(),
             has_run: false,
             replay: Replay::new(),
+            under_way: None,
             batch: None,
         }? Error);
         state.chain(|state| {

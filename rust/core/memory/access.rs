@@ -103,20 +103,6 @@ impl Guest<'_> {
         Ok(())
     }
 
-    /// Reads eight bytes that lie in one page.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::read`]; `EFAULT` if they lie in two pages.
-    #[cfg(CONFIG_X86_64)]
-    pub fn word(&self, gpa: Gpa) -> Result<u64> {
-        const SIZE: usize = size_of::<u64>();
-        match self.place(gpa, SIZE)? {
-            (_, address, SIZE) => vmm_memory::read_word(address, self.wait),
-            _ => Err(EFAULT),
-        }
-    }
-
     /// Writes memory, over slots as they come.
     ///
     /// # Errors
@@ -185,13 +171,57 @@ impl Guest<'_> {
     }
 }
 
+/// Guest memory for a walk through the guest's tables and what comes after it, which
+/// mostly lie in the same slot.
 #[cfg(CONFIG_X86_64)]
-impl kvm_paging::guest::walk::GuestMemory for Guest<'_> {
+pub struct Path<'g> {
+    guest: &'g Guest<'g>,
+    last: Option<&'g MemSlot>,
+}
+
+#[cfg(CONFIG_X86_64)]
+impl<'g> Path<'g> {
+    /// Nothing was read yet.
+    #[inline]
+    pub fn new(guest: &'g Guest<'g>) -> Self {
+        Self { guest, last: None }
+    }
+
+    /// Where the VMM has `size` bytes that lie in one page.
+    #[inline]
+    fn find(&mut self, gpa: Gpa, size: u64) -> Result<Hva> {
+        if gpa.page_offset() > PAGE_SIZE.wrapping_sub(size) {
+            return Err(EFAULT);
+        }
+        let page = match self.last.and_then(|slot| slot.address_of(gpa.gfn())) {
+            Some(page) => page,
+            None => {
+                let slot = self.guest.slots.find(gpa.gfn()).ok_or(EFAULT)?;
+                self.last = Some(slot);
+                slot.address_of(gpa.gfn()).ok_or(EFAULT)?
+            }
+        };
+        Ok(Hva::new(page.raw() | gpa.page_offset()))
+    }
+
+    /// Reads eight bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Guest::read`]; `EFAULT` if they lie in two pages.
+    #[inline]
+    pub fn word(&mut self, gpa: Gpa) -> Result<u64> {
+        vmm_memory::read_word(self.find(gpa, 8)?, self.guest.wait)
+    }
+}
+
+#[cfg(CONFIG_X86_64)]
+impl kvm_paging::guest::walk::GuestMemory for Path<'_> {
     type Error = Error;
 
     fn read_u32(&mut self, at: Gpa) -> Result<u32> {
         let mut bytes = [0; 4];
-        self.read(at, &mut bytes)?;
+        vmm_memory::read(self.find(at, 4)?, &mut bytes, self.guest.wait)?;
         Ok(u32::from_le_bytes(bytes))
     }
 
@@ -202,10 +232,10 @@ impl kvm_paging::guest::walk::GuestMemory for Guest<'_> {
 
     fn set_bits(&mut self, at: Gpa, old: u32, bits: u32) -> Result<bool> {
         // Tables in memory that can't be written keep their bits.
-        if self.kind(at) != Kind::Memory {
+        if self.guest.kind(at) != Kind::Memory {
             return Ok(true);
         }
-        self.compare_exchange(at, 4, u64::from(old), u64::from(old | bits))
+        self.guest.compare_exchange(at, 4, u64::from(old), u64::from(old | bits))
     }
 }
 

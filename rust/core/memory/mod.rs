@@ -49,6 +49,8 @@ use kvm_uapi::{
 use section::Sections;
 use slots::{Numbers, SlotSet};
 
+#[cfg(CONFIG_X86_64)]
+pub use access::Path;
 pub use access::{Guest, GuestRecord, Kind, Wait};
 pub use fault::{Fault, VcpuMemory};
 

@@ -68,6 +68,7 @@ impl MemSlot {
 
     /// Where the VMM has a frame of the slot.
     #[inline]
+    #[inline]
     pub(crate) fn address_of(&self, gfn: Gfn) -> Option<Hva> {
         self.place.address_of(gfn)
     }

@@ -143,6 +143,12 @@ impl Insn {
         self.modrm >> 3 & 7
     }
 
+    /// Whether this reads or writes memory once, at the place it names, and does no more.
+    pub const fn is_plain_move(&self) -> bool {
+        let is_move = matches!(self.op, Op::Mov | Op::Movzx | Op::Movsx);
+        is_move && self.dst.is_mem() != self.src.is_mem()
+    }
+
     /// Whether this accesses memory through its ModRM operand.
     pub const fn has_mem(&self) -> bool {
         self.dst.is_mem() || self.src.is_mem() || self.src2.is_mem()

@@ -34,12 +34,19 @@ pub(super) enum After {
 /// The vCPU, for one instruction.
 pub(super) struct Processor<'c, 'a, V: Vendor> {
     pub(super) cx: &'c mut Cx<'a, V>,
+    /// Where the processor found that the instruction's one access leads.
+    pub(super) touched: Option<Gpa>,
     after: After,
 }
 
 impl<'c, 'a, V: Vendor> Processor<'c, 'a, V> {
     pub(super) fn new(cx: &'c mut Cx<'a, V>) -> Self {
-        Self { cx, after: After::Nothing }
+        Self::with_touched(cx, None)
+    }
+
+    /// For an instruction whose one access is known to lead to `touched`.
+    pub(super) fn with_touched(cx: &'c mut Cx<'a, V>, touched: Option<Gpa>) -> Self {
+        Self { cx, touched, after: After::Nothing }
     }
 
     pub(super) fn after(&self) -> After {

@@ -10,7 +10,7 @@ use crate::{
     vendor::{Vendor, X86},
 };
 use kernel::prelude::*;
-use kvm_core::memory::{Kind, Memory};
+use kvm_core::memory::{Kind, Memory, Path};
 use kvm_emulate::{
     io::{Fragment, FragmentKind, Next as Answer, FRAGMENT_BYTES},
     Access, Exception, Stop,
@@ -62,8 +62,8 @@ pub(crate) fn paging<V: Vendor>(cx: &Cx<'_, V>) -> Paging {
 /// Where a linear address leads, for the guest's kernel.
 pub(super) fn physical<V: Vendor>(cx: &Cx<'_, V>, linear: u64) -> Option<u64> {
     let access = mode::Access { write: false, fetch: false, user: false, smap_override: true };
-    let mut guest = cx.vm.memory_of(cx.state.smm.is_active()).guest();
-    walk::translate(&paging(cx), &mut guest, linear, access)
+    let guest = cx.vm.memory_of(cx.state.smm.is_active()).guest();
+    walk::translate(&paging(cx), &mut Path::new(&guest), linear, access)
         .ok()
         .map(|translation| translation.gpa.raw())
 }
@@ -102,6 +102,11 @@ impl<V: Vendor> Processor<'_, '_, V> {
         fetch: bool,
         system: bool,
     ) -> Result<Gpa, Stop> {
+        if let Some(gpa) = self.touched.filter(|_| !fetch && !system) {
+            if gpa.page_offset() == linear & PAGE.wrapping_sub(1) {
+                return Ok(gpa);
+            }
+        }
         let state = &*self.cx.state;
         let user = !system && state.control.cpl() == 3;
         let access = mode::Access {
@@ -111,8 +116,8 @@ impl<V: Vendor> Processor<'_, '_, V> {
             smap_override: !system && state.control.rflags().contains(Rflags::AC),
         };
         let paging = paging(self.cx);
-        let mut guest = self.cx.vm.memory_of(self.cx.state.smm.is_active()).guest();
-        match walk::translate(&paging, &mut guest, linear, access) {
+        let guest = self.cx.vm.memory_of(self.cx.state.smm.is_active()).guest();
+        match walk::translate(&paging, &mut Path::new(&guest), linear, access) {
             Ok(translation) => Ok(translation.gpa),
             Err(Failed::Guest(fault)) => {
                 let code = PageFaultCode::from_bits_truncate(fault.bits());
@@ -156,9 +161,10 @@ impl<V: Vendor> Processor<'_, '_, V> {
         }
         let user = self.cx.state.control.cpl() == 3;
         let access = mode::Access { write: false, fetch: true, user, smap_override: false };
-        let mut guest = self.memory().guest();
-        let translation = walk::translate(&paging(self.cx), &mut guest, linear, access).ok()?;
-        guest.word(translation.gpa).ok()
+        let guest = self.memory().guest();
+        let mut path = Path::new(&guest);
+        let translation = walk::translate(&paging(self.cx), &mut path, linear, access).ok()?;
+        path.word(translation.gpa).ok()
     }
 
     fn read_physical(&mut self, gpa: Gpa, buf: &mut [u8]) -> Result<(), Stop> {

@@ -29,9 +29,10 @@ use kernel::error::Result;
 use kvm_emulate::{
     execute,
     fetch::{fetch, plain_length},
-    io::FragmentKind, task_switch, Completed, Exception, Op, Shadow, Stop,
-    TaskSwitch, TaskSwitchSource,
+    io::FragmentKind,
+    task_switch, Completed, Exception, Insn, Op, Shadow, Stop, TaskSwitch, TaskSwitchSource,
 };
+use kvm_paging::addr::Gpa;
 use kvm_sys::trace::{kvm_mmio, Mmio};
 use kvm_uapi::run::{reason, KVM_INTERNAL_ERROR_EMULATION};
 use x86_defs::{Dr6, Rflags, Vector};
@@ -42,10 +43,34 @@ use x86_defs::{Dr6, Rflags, Vector};
 ///
 /// Those of memory accesses by the host.
 pub fn instruction<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
+    access(cx, None)
+}
+
+/// An instruction that is executed in several turns.
+#[derive(Clone, Copy, Debug)]
+pub struct UnderWay {
+    rip: u64,
+    insn: Insn,
+    touched: Option<Gpa>,
+}
+
+/// Executes the instruction at RIP, whose own access the processor has translated to
+/// `touched` already, if that is known.
+///
+/// # Errors
+///
+/// As [`instruction`].
+pub(crate) fn access<V: Vendor>(cx: &mut Cx<'_, V>, touched: Option<Gpa>) -> Result<Next> {
     cx.vcpu.stats().arch.insn_emulation.add(1);
     cx.state.replay.clear();
     cx.state.batch = None;
-    again(cx)
+    match decoded(cx, touched.is_some()) {
+        Ok(insn) => {
+            let rip = cx.state.control.rip();
+            execute_once(cx, UnderWay { rip, insn, touched })
+        }
+        Err(stop) => stopped(cx, stop),
+    }
 }
 
 /// Executes the instruction whose access userspace has answered.
@@ -68,17 +93,43 @@ pub(crate) fn complete_fragment<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
 }
 
 fn again<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
-    cx.state.replay.rewind();
+    let rip = cx.state.control.rip();
+    let same = cx.state.under_way.take().filter(|under_way| under_way.rip == rip);
+    let under_way = match same {
+        Some(under_way) => under_way,
+        // Userspace has moved the guest elsewhere.
+        None => match decoded(cx, false) {
+            Ok(insn) => UnderWay { rip, insn, touched: None },
+            Err(stop) => return stopped(cx, stop),
+        },
+    };
+    execute_once(cx, under_way)
+}
+
+/// The instruction at RIP. `is_whole`: a processor has decoded it, so that no end of a
+/// segment is in its middle.
+fn decoded<V: Vendor>(cx: &mut Cx<'_, V>, is_whole: bool) -> core::result::Result<Insn, Stop> {
+    if is_whole && cx.state.control.fetched().is_empty() {
+        let mut processor = Processor::new(cx);
+        let word = processor.fetch_word().map(u64::to_le_bytes);
+        return fetch(&mut processor, word.as_ref().map_or(&[], |bytes| bytes));
+    }
     let window = cx.state.control.fetched().len();
     let mut bytes = [0; 15];
     bytes.iter_mut().zip(cx.state.control.fetched()).for_each(|(byte, fetched)| *byte = *fetched);
-    let mut processor = Processor::new(cx);
-    let insn = match fetch(&mut processor, bytes.get(..window.min(15)).unwrap_or(&[])) {
-        Ok(insn) => insn,
-        Err(stop) => return stopped(cx, stop),
-    };
-    let result = execute(&mut processor, &insn);
+    fetch(&mut Processor::new(cx), bytes.get(..window.min(15)).unwrap_or(&[]))
+}
+
+fn execute_once<V: Vendor>(cx: &mut Cx<'_, V>, under_way: UnderWay) -> Result<Next> {
+    cx.state.replay.rewind();
+    // Of other instructions it isn't known which access it is.
+    let touched = under_way.touched.filter(|_| under_way.insn.is_plain_move());
+    let mut processor = Processor::with_touched(cx, touched);
+    let result = execute(&mut processor, &under_way.insn);
     let after = processor.after();
+    if matches!(result, Err(Stop::NeedsExit)) {
+        cx.state.under_way = Some(under_way);
+    }
     match result {
         Ok(completed) => {
             cx.state.replay.clear();

@@ -8,29 +8,41 @@ use kvm_paging::{addr::Gpa, entry::Access};
 use kvm_sys::x86::trace::kvm_fast_mmio;
 use kvm_uapi::run::{self, reason, KVM_INTERNAL_ERROR_DELIVERY_EV};
 
-/// An access to what is known to be a device. If the processor doesn't say which,
-/// `access` is a write.
+/// What the guest touched.
+#[derive(Clone, Copy, Debug)]
+pub struct Touched {
+    /// Where.
+    pub gpa: Gpa,
+    /// How; a write if the processor doesn't say.
+    pub access: Access,
+    /// It is the instruction's own access, and none of the walk to it.
+    pub is_final: bool,
+}
+
+/// An access to what is known to be a device.
 ///
 /// # Errors
 ///
 /// Those of [`emulate::instruction`].
-pub fn mmio<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa, access: Access) -> Result<Next> {
+pub fn mmio<V: Vendor>(cx: &mut Cx<'_, V>, touched: Touched) -> Result<Next> {
+    let Touched { gpa, access, .. } = touched;
     if access.contains(Access::WRITE) && cx.vm.io().fast_mmio(gpa.raw()) {
         kvm_fast_mmio(|| (gpa.raw(),));
         return emulate::skip(cx);
     }
     if cx.vm.memory_of(cx.state.smm.is_active()).is_mmio(gpa) {
-        return device(cx, gpa);
+        return device(cx, touched);
     }
     // The mark is from before a change of the slots.
-    handle(cx, gpa, access)
+    handle(cx, touched)
 }
 
 /// An access to a device: an instruction's, which is emulated. The delivery of an event
 /// can't be: its descriptors and its stack have to be memory.
-fn device<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa) -> Result<Next> {
+fn device<V: Vendor>(cx: &mut Cx<'_, V>, touched: Touched) -> Result<Next> {
+    let Touched { gpa, is_final, .. } = touched;
     if cx.state.events.injected.is_none() {
-        return emulate::instruction(cx);
+        return emulate::access(cx, is_final.then_some(gpa));
     }
     let cpu = kernel::cpu::CpuId::current().as_u32();
     let data = [0, 0, 0, gpa.raw(), cpu.into()];
@@ -42,7 +54,8 @@ fn device<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa) -> Result<Next> {
 /// # Errors
 ///
 /// `EFAULT` if the VMM's memory isn't there; `ENOMEM`; `EINTR`.
-pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa, access: Access) -> Result<Next> {
+pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>, touched: Touched) -> Result<Next> {
+    let Touched { gpa, access, .. } = touched;
     trace::page_fault(cx, gpa.raw());
     let stats = &cx.vcpu.stats().arch;
     stats.pf_taken.add(1);
@@ -67,7 +80,7 @@ pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa, access: Access) -> Result
     }
     match fault {
         Ok(Fault::Mapped | Fault::Spurious | Fault::Retry | Fault::Slow(_)) => Ok(Next::Resume),
-        Ok(Fault::Mmio | Fault::ReadOnly) => device(cx, gpa),
+        Ok(Fault::Mmio | Fault::ReadOnly) => device(cx, touched),
         Err(error) if error == EFAULT => {
             let fault = run::MemoryFault { flags: 0, gpa: gpa.raw() & !0xfff, size: 0x1000 };
             let _ = userspace::exit_with(cx, reason::KVM_EXIT_MEMORY_FAULT, fault)?;
