@@ -9,10 +9,25 @@ use super::checks::{self, Disk, NIC};
 use super::linux::{Image, Linux, options};
 use super::vmm::Options;
 
+/// Words for the guest's kernel.
+const WORDS: &str = "quiet";
+
+/// Words for it in a slow machine: half of a boot would be self-tests of cryptography.
+const SLOW_WORDS: &str = "quiet cryptomgr.notests";
+
 /// The whole life of a guest: boot, checks, a reboot from inside, checks, power off.
 pub(crate) fn whole(machine: &str, smp: u32, image: Image) -> Result<()> {
+    life(machine, smp, options(image, WORDS)?)
+}
+
+/// The same in a slow machine.
+pub(crate) fn slow_whole(smp: u32) -> Result<()> {
+    life("pc", smp, options(Image::Elf, SLOW_WORDS)?)
+}
+
+fn life(machine: &str, smp: u32, options: Options) -> Result<()> {
     let disk = Disk::new("whole.img")?;
-    let mut options = options(image, "quiet")?.with(&disk.arguments()).with(NIC);
+    let mut options = options.with(&disk.arguments()).with(NIC);
     options.machine = machine.into();
     options.smp = smp;
     let mut guest = Linux::boot(&options)?;
@@ -34,8 +49,17 @@ pub(crate) fn whole(machine: &str, smp: u32, image: Image) -> Result<()> {
 
 /// One boot with everything but the reboot, with other options.
 pub(crate) fn variant(smp: u32, change: impl FnOnce(&mut Options)) -> Result<()> {
+    one_boot(smp, options(Image::Elf, WORDS)?, change)
+}
+
+/// The same in a slow machine.
+pub(crate) fn slow_variant(smp: u32, change: impl FnOnce(&mut Options)) -> Result<()> {
+    one_boot(smp, options(Image::Elf, SLOW_WORDS)?, change)
+}
+
+fn one_boot(smp: u32, options: Options, change: impl FnOnce(&mut Options)) -> Result<()> {
     let disk = Disk::new("variant.img")?;
-    let mut options = options(Image::Elf, "quiet")?.with(&disk.arguments()).with(NIC);
+    let mut options = options.with(&disk.arguments()).with(NIC);
     options.smp = smp;
     change(&mut options);
     let mut guest = Linux::boot(&options)?;
@@ -52,7 +76,7 @@ pub(crate) fn variant(smp: u32, change: impl FnOnce(&mut Options)) -> Result<()>
 
 /// A boot to user space, and the way down again.
 pub(crate) fn boot(smp: u32) -> Result<()> {
-    let mut options = options(Image::Elf, "quiet cryptomgr.notests")?;
+    let mut options = options(Image::Elf, SLOW_WORDS)?;
     options.smp = smp;
     let mut guest = Linux::boot(&options)?;
     checks::cpu(&mut guest, smp)?;

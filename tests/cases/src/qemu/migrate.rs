@@ -25,7 +25,7 @@ const LONGEST_GAP: Duration = Duration::from_secs(20);
 pub(crate) fn socket() -> Result<()> {
     let disk = Disk::new("migrate.img")?;
     let address = Scratch::new("migrate.socket");
-    let options = both(&disk)?;
+    let options = both(&disk, "")?;
     let mut guest = Linux::boot(&options)?;
     checks::load(&mut guest, options.smp)?;
     checks::disk_write(&mut guest)?;
@@ -41,11 +41,12 @@ pub(crate) fn socket() -> Result<()> {
     afterwards(guest, &disk)
 }
 
-/// To a file and back, the guest being stopped in between.
-pub(crate) fn file() -> Result<()> {
+/// To a file and back, the guest being stopped in between. More words for its kernel may make it boot
+/// faster.
+pub(crate) fn file(words: &str) -> Result<()> {
     let disk = Disk::new("save.img")?;
     let state = Scratch::new("save.state");
-    let options = both(&disk)?;
+    let options = both(&disk, words)?;
     let mut guest = Linux::boot(&options)?;
     checks::disk_write(&mut guest)?;
     guest.ask(&format!("start {SEED} {BUSY_MIB}"))?;
@@ -65,8 +66,8 @@ pub(crate) fn file() -> Result<()> {
 }
 
 /// What both sides are started with.
-fn both(disk: &Disk) -> Result<Options> {
-    Ok(options(Image::Elf, "quiet")?.with(&disk.arguments()).with(NIC))
+fn both(disk: &Disk, words: &str) -> Result<Options> {
+    Ok(options(Image::Elf, &format!("quiet {words}"))?.with(&disk.arguments()).with(NIC))
 }
 
 /// Starts the migration of `source` and waits until it is through.

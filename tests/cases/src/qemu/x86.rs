@@ -33,7 +33,14 @@ pub(crate) const CASES: &[Case] = &[
             options.more.extend(["-overcommit", "cpu-pm=on"].map(str::to_owned))
         })
     }),
-    on_intel("qemu-linux-1", || matrix::boot(1)),
+    on_intel("qemu-linux-boot", || matrix::boot(1)),
+    on_intel("qemu-linux-1", || matrix::slow_whole(1)).long(),
+    on_intel("qemu-linux-2", || matrix::slow_whole(2)).long(),
+    on_intel("qemu-linux-2-split", || {
+        matrix::slow_variant(2, |options| options.accel = "kvm,kernel-irqchip=split".into())
+    })
+    .long(),
+    on_intel("qemu-linux-2-file", || migrate::file("cryptomgr.notests")).long(),
     case("qemu-linux-4g", "qemu-variants", matrix::four_gib),
     case("idle", "qemu-control", control::idle),
     case("pause", "qemu-control", control::pause),
@@ -42,7 +49,7 @@ pub(crate) const CASES: &[Case] = &[
     case("triple-fault", "qemu-ends", ends::triple_fault),
     case("garbage", "qemu-ends", ends::garbage),
     case("migrate-socket", "qemu-migrate", migrate::socket),
-    case("migrate-file", "qemu-migrate", migrate::file),
+    case("migrate-file", "qemu-migrate", || migrate::file("")),
     case("balloon", "qemu-robust", robust::balloon).long(),
     case("unplug", "qemu-robust", robust::unplug),
     client("perf-kvm", tools::perf_kvm),
@@ -67,5 +74,5 @@ const fn client(name: &'static str, body: fn() -> Result<()>) -> Case {
 
 /// A case of its own for the intel machine, which is slow.
 const fn on_intel(name: &'static str, body: fn() -> Result<()>) -> Case {
-    Case::vmm(name, INTEL, Vmm { group: name, mem_mib: 2048, step: None }, body).long()
+    Case::vmm(name, INTEL, Vmm { group: name, mem_mib: 2048, step: None }, body)
 }
