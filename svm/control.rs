@@ -7,6 +7,7 @@
 use crate::{
     cpu,
     global::{self, Global},
+    params,
     setup::Svm,
 };
 use kernel::prelude::*;
@@ -159,7 +160,6 @@ impl SvmControl {
         let settings = &vm.arch().settings;
         for (what, code) in [
             (no_exit::HLT, 0x78),
-            (no_exit::PAUSE, 0x77),
             (no_exit::MWAIT, 0x8a),
             (no_exit::MWAIT, 0x8b),
             (no_exit::MWAIT, 0x8c),
@@ -167,6 +167,13 @@ impl SvmControl {
             if let Some(intercept) = Intercept::by_code(code) {
                 intercepts.set(intercept, !settings.lets_through(what));
             }
+        }
+        if let Some(pause) = Intercept::by_code(0x77) {
+            // Each PAUSE would exit where nothing tells loops from others.
+            let wanted = params::PAUSE_FILTER_COUNT.get() != 0
+                && params::PAUSE_FILTER_THRESH.get() != 0
+                && !settings.lets_through(no_exit::PAUSE);
+            intercepts.set(pause, wanted);
         }
         for vector in EXCEPTIONS {
             intercepts.set(Intercept::exception(vector), true);
@@ -182,12 +189,8 @@ impl SvmControl {
         vmcb.control.virtual_interrupts = VirtualInterrupts::MASKING.bits();
         vmcb.control.nested_control = 1;
         vmcb.control.nested_cr3 = vm.memory().root();
-        if global.caps.features.contains(SvmFeatures::PAUSE_FILTER) {
-            vmcb.control.pause_filter_count = 3000;
-            if global.caps.features.contains(SvmFeatures::PAUSE_THRESHOLD) {
-                vmcb.control.pause_filter_threshold = 128;
-            }
-        }
+        vmcb.control.pause_filter_count = params::PAUSE_FILTER_COUNT.get() as u16;
+        vmcb.control.pause_filter_threshold = params::PAUSE_FILTER_THRESH.get() as u16;
         Ok(control)
     }
 

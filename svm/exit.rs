@@ -3,6 +3,7 @@
 
 use crate::{
     control::{NmiState, SvmControl},
+    params,
     setup::Svm,
 };
 use kernel::prelude::*;
@@ -182,6 +183,17 @@ fn switch(control: &SvmControl) -> exit::task_switch::Switch {
 
 /// The processor didn't accept the block.
 fn refused(cx: &mut Cx<'_, Svm>) -> Result<Next> {
+    if params::DUMP_INVALID_VMCB.get() {
+        pr_warn!("the processor refuses the control block, which has:\n");
+        for (name, value) in cx.state.control.vmcb().named() {
+            pr_warn!("{}: {:#x}\n", name, value);
+        }
+        for (name, segment) in cx.state.control.vmcb().save.segments() {
+            let (selector, attributes) = (segment.selector, segment.attributes);
+            let (limit, base) = (segment.limit, segment.base);
+            pr_warn!("{}: {:#x} {:#x} {:#x} {:#x}\n", name, selector, attributes, limit, base);
+        }
+    }
     let failure = run::FailEntry {
         hardware_entry_failure_reason: cx.state.control.vmcb().control.exit_code,
         cpu: kernel::cpu::CpuId::current().as_u32(),

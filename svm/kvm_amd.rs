@@ -47,7 +47,6 @@ impl kernel::InPlaceModule for KvmAmd {
         try_pin_init!(Self {
             _global: global::install(setup::check()?)?,
             _host: host::install::<setup::Svm>()?,
-            _: { params::settle() },
             provider <- Provider::new(),
         })
     }

@@ -1,9 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Parameters of kvm-amd.ko.
 
+use svm_arch::caps::SvmFeatures;
+
 kvm_sys::module_params! {
     /// Whether guests run on nested page tables. There is no other way yet.
     static NPT: Param<bool> = true, "npt", 0o444, "nested paging (always on)";
+
+    /// Cycles between two PAUSEs that count as one loop; 0 lets PAUSE never exit.
+    pub(crate) static PAUSE_FILTER_THRESH: Param<u32> = 128, "pause_filter_thresh", 0o444,
+        "cycles between two PAUSEs of one loop (0: PAUSE doesn't exit)";
+
+    /// PAUSEs of one loop after which it exits; 0 lets PAUSE never exit.
+    pub(crate) static PAUSE_FILTER_COUNT: Param<u32> = 3000, "pause_filter_count", 0o444,
+        "PAUSEs that a loop may have";
+
+    /// Whether the log has all of a control block that the processor refuses.
+    pub(crate) static DUMP_INVALID_VMCB: Param<bool> = false, "dump_invalid_vmcb", 0o644,
+        "log the control block when the processor refuses it";
 
     /// Whether guests may run guests of their own: not yet.
     static NESTED: Param<i32> = 0, "nested", 0o444, "nested virtualization (not offered yet)";
@@ -14,7 +28,7 @@ kvm_sys::module_params! {
 
 /// Takes back what was asked for and isn't there, so that the files show what
 /// holds, and tells the operator.
-pub(crate) fn settle() {
+pub(crate) fn settle(features: SvmFeatures) {
     if !NPT.get() {
         kernel::pr_warn!("npt=0: guests run on nested page tables only\n");
         NPT.set(true);
@@ -26,5 +40,15 @@ pub(crate) fn settle() {
     if AVIC.get() {
         kernel::pr_warn!("avic=1: AVIC isn't used yet\n");
         AVIC.set(false);
+    }
+    for short in [&PAUSE_FILTER_THRESH, &PAUSE_FILTER_COUNT] {
+        // The control block has 16 bits for each.
+        short.set(short.get().min(u16::MAX.into()));
+    }
+    if !features.contains(SvmFeatures::PAUSE_FILTER) {
+        PAUSE_FILTER_COUNT.set(0);
+    }
+    if !features.contains(SvmFeatures::PAUSE_THRESHOLD) {
+        PAUSE_FILTER_THRESH.set(0);
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! From the processor's capabilities to a decision to load.
 
-use crate::{control::SvmControl, exit, global, KvmAmd};
+use crate::{control::SvmControl, exit, global, params, KvmAmd};
 use kernel::prelude::*;
 use kvm_core::{mmu::Paging, vm::Vm};
 use kvm_paging::{caps::PagingCaps, entry::MemoryType, format::npt::Npt};
@@ -87,6 +87,7 @@ pub(crate) fn check() -> Result<SvmCaps> {
         pr_err!("{}\n", format_args!("{unusable}"));
         EOPNOTSUPP
     })?;
+    params::settle(caps.features);
     pr_info!("nested paging: {}\n", format_args!("{}; {} ASIDs", caps.paging, caps.asids));
     Ok(caps)
 }

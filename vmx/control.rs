@@ -6,7 +6,7 @@ use crate::{
     global::{self, Global},
     host_state::Written,
     msr_bitmap::MsrBitmap,
-    segments,
+    params, segments,
     setup::Vmx,
     shared::VmxShared,
     vpid::Vpid,
@@ -66,8 +66,6 @@ const EXCEPTIONS: u64 =
 const RSP: usize = 4;
 /// Where the virtual-APIC page has the task priority.
 const TPR: usize = 0x80;
-/// Cycles between two PAUSEs of one loop, and that a loop may take.
-const PAUSE_LOOP: (u64, u64) = (128, 4096);
 
 /// The VMCS and what software keeps beside it.
 pub(crate) struct VmxControl {
@@ -182,8 +180,8 @@ impl VmxControl {
         }
         for (control, slot, value) in [
             (Secondary::VPID, Slot::Vpid, vpid.into()),
-            (Secondary::PAUSE_LOOP, Slot::PleGap, PAUSE_LOOP.0),
-            (Secondary::PAUSE_LOOP, Slot::PleWindow, PAUSE_LOOP.1),
+            (Secondary::PAUSE_LOOP, Slot::PleGap, params::PLE_GAP.get().into()),
+            (Secondary::PAUSE_LOOP, Slot::PleWindow, params::PLE_WINDOW.get().into()),
             (Secondary::XSAVES, Slot::XssExits, 0),
             (Secondary::ENCLS, Slot::EnclsExits, u64::MAX),
         ] {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! From an exit reason to its handler.
 
-use crate::{control::VmxControl, setup::Vmx};
+use crate::{control::VmxControl, refusal, setup::Vmx};
 use kernel::prelude::*;
 use kvm_emulate::{Exception, Stop};
 use kvm_paging::{addr::Gpa, entry::Access};
@@ -209,6 +209,7 @@ fn task_switch(cx: &mut Cx<'_, Vmx>) -> Result<Next> {
 /// The processor didn't accept the VMCS.
 fn refused(cx: &mut Cx<'_, Vmx>, reason: Option<Reason>) -> Result<Next> {
     let control: &VmxControl = &cx.state.control;
+    refusal::report(control, reason);
     let failure = run::FailEntry {
         hardware_entry_failure_reason: match reason {
             Some(reason) => reason.0.into(),

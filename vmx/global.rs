@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What is found out once, when the module loads, and what each CPU has.
 
-use crate::host_state::HostState;
+use crate::{host_state::HostState, setup};
 use kernel::{
+    cpu::CpuId,
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
 };
@@ -66,21 +67,37 @@ pub(crate) fn get() -> Result<&'static Global> {
 }
 
 impl Global {
-    /// VMX was turned on on this CPU. The first time it is found out whether VMREAD knows
+    /// VMX was turned on on this CPU, which has to be like the one that the module was
+    /// loaded on.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if it isn't; those of [`Self::check_fields`].
+    pub(crate) fn check_cpu(&'static self) -> Result {
+        if setup::this_cpu() != Ok((self.caps, self.config)) {
+            let here = CpuId::current().as_u32();
+            pr_err!("CPU {}'s VMX differs from that of the others\n", here);
+            return Err(EIO);
+        }
+        self.check_fields()
+    }
+
+    /// The first time it is found out whether VMREAD knows
     /// all fields: nobody looks for failures later on.
     ///
     /// # Errors
     ///
     /// `EOPNOTSUPP` if a field isn't there; `ENOMEM`.
-    pub(crate) fn check_fields(&'static self) -> Result {
+    fn check_fields(&'static self) -> Result {
         if self.checked.load(Relaxed) {
             return Ok(());
         }
         let vmcs = Vmcs::new(&self.cpus, self.config.revision)?;
         let here = PreemptOff::new();
         let loaded = vmcs.load(here.pinned());
-        for (index, field) in (0..Slot::COUNT).filter_map(|at| Some((at, Slot::field_at(at)?))) {
-            if self.uses(index) && !loaded.has(field) {
+        for slot in Slot::all().filter(|slot| self.uses(*slot)) {
+            let field = slot.field();
+            if !loaded.has(field) {
                 pr_err!("the processor's VMCS has no field {:#x}\n", field.encoding());
                 return Err(EOPNOTSUPP);
             }
@@ -90,7 +107,7 @@ impl Global {
     }
 
     /// Whether a slot stands for a field that is used with the controls that there are.
-    fn uses(&self, slot: usize) -> bool {
+    pub(crate) fn uses(&self, slot: Slot) -> bool {
         const OPTIONAL: [(Slot, Secondary); 5] = [
             (Slot::Vpid, Secondary::VPID),
             (Slot::PleGap, Secondary::PAUSE_LOOP),
@@ -98,11 +115,11 @@ impl Global {
             (Slot::XssExits, Secondary::XSAVES),
             (Slot::EnclsExits, Secondary::ENCLS),
         ];
-        let is_tpr = slot == Slot::VirtualApic as usize || slot == Slot::TprThreshold as usize;
+        let is_tpr = slot == Slot::VirtualApic || slot == Slot::TprThreshold;
         let lacks_tpr = is_tpr && !self.config.has_primary(Primary::TPR_SHADOW);
-        let lacks = OPTIONAL.iter().any(|(optional, control)| {
-            *optional as usize == slot && !self.config.has_secondary(*control)
-        });
+        let lacks = OPTIONAL
+            .iter()
+            .any(|(optional, control)| *optional == slot && !self.config.has_secondary(*control));
         !lacks && !lacks_tpr
     }
 

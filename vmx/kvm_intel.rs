@@ -4,7 +4,8 @@
 //! - [`params`]: the module's parameters.
 //! - [`setup`]: from the processor's capabilities to a decision to load.
 //! - `control`: a vCPU's control structure as common code sees it; `fields`, `segments`:
-//!   what is in it; `exit`: from an exit reason to its handler.
+//!   what is in it; `exit`: from an exit reason to its handler; `refusal`: what is said when there
+//!   was no entry.
 //! - `global`: what all vCPUs share; `host_state`: what an exit loads; `msr_bitmap`: MSRs that
 //!   don't exit; `shared`, `vpid`: what
 //!   else a vCPU has.
@@ -26,6 +27,7 @@ mod global;
 mod host_state;
 mod msr_bitmap;
 mod params;
+mod refusal;
 mod segments;
 mod setup;
 mod shared;
@@ -60,7 +62,6 @@ impl kernel::InPlaceModule for KvmIntel {
             },
             _host: host::install::<setup::Vmx>()?,
             _on_crash: CrashCallback::new(),
-            _: { params::settle() },
             provider <- Provider::new(),
         })
     }

@@ -1,24 +1,68 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Parameters of kvm-intel.ko.
 
+use vmx_arch::{
+    caps::VmxCaps,
+    config::{Config, Wanted},
+    control::Secondary,
+};
+
 kvm_sys::module_params! {
     /// Whether guests run on extended page tables. There is no other way yet.
     static EPT: Param<bool> = true, "ept", 0o444, "extended page tables (always on)";
+
+    /// Whether the processor notes accesses in the extended page tables, where it can.
+    static EPTAD: Param<bool> = true, "eptad", 0o444,
+        "accessed and dirty bits in extended page tables";
+
+    /// Whether guests run unrestricted. There is no other way.
+    static UNRESTRICTED_GUEST: Param<bool> = true, "unrestricted_guest", 0o444,
+        "guests without paging or protection run by themselves (always on)";
+
+    /// Whether guests have identifiers in the TLB, where the processor has them.
+    static VPID: Param<bool> = true, "vpid", 0o444, "identifiers of guests in the TLB";
+
+    /// Cycles between two PAUSEs that count as one loop; 0 lets PAUSE never exit.
+    pub(crate) static PLE_GAP: Param<u32> = 128, "ple_gap", 0o444,
+        "cycles between two PAUSEs of one loop (0: PAUSE doesn't exit)";
+
+    /// Cycles after which a loop of PAUSEs exits.
+    pub(crate) static PLE_WINDOW: Param<u32> = 4096, "ple_window", 0o444,
+        "cycles that a loop of PAUSEs may take";
+
+    /// Whether the log has all of a control structure that the processor refuses.
+    pub(crate) static DUMP_INVALID_VMCS: Param<bool> = false, "dump_invalid_vmcs", 0o644,
+        "log the control structure when the processor refuses it";
 
     /// Whether guests may run guests of their own: not yet.
     static NESTED: Param<bool> = false, "nested", 0o444,
         "nested virtualization (not offered yet)";
 }
 
+/// What the operator wants of what a processor may have.
+pub(crate) fn wanted() -> Wanted {
+    Wanted { vpid: VPID.get(), accessed_dirty: EPTAD.get(), pause_loop: PLE_GAP.get() != 0 }
+}
+
 /// Takes back what was asked for and isn't there, so that the files show what
-/// holds, and tells the operator.
-pub(crate) fn settle() {
+/// holds, and tells the operator what must be.
+pub(crate) fn settle(caps: &VmxCaps, config: &Config) {
     if !EPT.get() {
         kernel::pr_warn!("ept=0: guests run on extended page tables only\n");
         EPT.set(true);
     }
+    if !UNRESTRICTED_GUEST.get() {
+        kernel::pr_warn!("unrestricted_guest=0: guests run unrestricted only\n");
+        UNRESTRICTED_GUEST.set(true);
+    }
     if NESTED.get() {
         kernel::pr_warn!("nested=1: nested virtualization isn't offered yet\n");
         NESTED.set(false);
+    }
+    EPTAD.set(caps.paging.accessed_dirty);
+    VPID.set(config.has_secondary(Secondary::VPID));
+    if !config.has_secondary(Secondary::PAUSE_LOOP) {
+        PLE_GAP.set(0);
+        PLE_WINDOW.set(0);
     }
 }

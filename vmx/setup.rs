@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! From the processor's capabilities to a decision to load.
 
-use crate::{control::VmxControl, exit, global, KvmIntel};
+use crate::{control::VmxControl, exit, global, params, KvmIntel};
 use kernel::prelude::*;
 use kvm_core::{mmu::Paging, vm::Vm};
 use kvm_paging::{caps::PagingCaps, entry::MemoryType, format::ept::Ept};
@@ -13,8 +13,8 @@ use kvm_x86::{
     vendor::{Vendor, X86},
 };
 use vmx_arch::caps::{
-    VmxCaps, CPUID_ECX_VMX, CPUID_FEATURES, FEATURE_CONTROL_LOCKED, FEATURE_CONTROL_VMXON,
-    MSR_FEATURE_CONTROL,
+    Unusable, VmxCaps, CPUID_ECX_VMX, CPUID_FEATURES, FEATURE_CONTROL_LOCKED,
+    FEATURE_CONTROL_VMXON, MSR_FEATURE_CONTROL,
 };
 use vmx_arch::config::Config;
 
@@ -35,7 +35,7 @@ impl Vendor for Vmx {
     }
 
     fn prepare_cpu() -> Result {
-        global::get()?.check_fields()
+        global::get()?.check_cpu()
     }
 
     fn release_cpu() {
@@ -75,6 +75,13 @@ fn locked_out() -> bool {
     })
 }
 
+/// What this CPU can do, and what its control structures begin with.
+pub(crate) fn this_cpu() -> Result<(VmxCaps, Config), Unusable> {
+    let wanted = params::wanted();
+    let caps = VmxCaps::read(rdmsr)?.with(wanted);
+    Ok((caps, Config::new(&caps, wanted, rdmsr)?))
+}
+
 /// Refuses a processor that can't run guests, and tells the operator why.
 ///
 /// # Errors
@@ -93,12 +100,11 @@ pub(crate) fn check() -> Result<(VmxCaps, Config)> {
         }
         EOPNOTSUPP
     })?;
-    let found = VmxCaps::read(rdmsr)
-        .and_then(|caps| Config::new(&caps, rdmsr).map(|config| (caps, config)));
-    let (caps, config) = found.map_err(|unusable| {
+    let (caps, config) = this_cpu().map_err(|unusable| {
         pr_err!("{}\n", format_args!("{unusable}"));
         EOPNOTSUPP
     })?;
+    params::settle(&caps, &config);
     pr_info!("extended page tables: {}\n", format_args!("{}", caps.paging));
     Ok((caps, config))
 }

@@ -20,6 +20,7 @@
 extern crate std;
 
 pub mod caps;
+mod dump;
 pub mod event;
 pub mod exit;
 pub mod intercept;

@@ -2,6 +2,7 @@
 //! The VMX capability MSRs: what a processor's VMX can do (SDM vol. 3, appendix
 //! A).
 
+use crate::config::Wanted;
 use crate::control::{Allowed, Primary, Secondary};
 use bitflags::bitflags;
 use core::fmt;
@@ -121,6 +122,12 @@ impl VmxCaps {
             return Err(Unusable::NoEpt);
         }
         Ok(Self { secondary, ept, paging: Self::paging(ept) })
+    }
+
+    /// The same without what isn't wanted.
+    pub fn with(mut self, wanted: Wanted) -> Self {
+        self.paging.accessed_dirty &= wanted.accessed_dirty;
+        self
     }
 
     /// The allowed-1 half (SDM vol. 3, A.3.3) of the secondary controls, empty

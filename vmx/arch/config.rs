@@ -62,6 +62,30 @@ const EXIT: Exit = Exit::SAVE_DEBUG
 const ENTRY: Entry =
     Entry::LOAD_DEBUG.union(Entry::LONG_MODE).union(Entry::LOAD_PAT).union(Entry::LOAD_EFER);
 
+/// What the operator wants to have used, where the processor has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Virtual-processor identifiers.
+    pub vpid: bool,
+    /// Accessed and dirty bits of extended page tables.
+    pub accessed_dirty: bool,
+    /// PAUSE-loop exiting.
+    pub pause_loop: bool,
+}
+
+impl Wanted {
+    /// All of it.
+    pub const ALL: Self = Self { vpid: true, accessed_dirty: true, pause_loop: true };
+
+    /// Controls that are left out.
+    fn unwanted(self) -> Secondary {
+        let mut unwanted = Secondary::empty();
+        unwanted.set(Secondary::VPID, !self.vpid);
+        unwanted.set(Secondary::PAUSE_LOOP, !self.pause_loop);
+        unwanted
+    }
+}
+
 /// What every vCPU's control structure begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -85,7 +109,11 @@ impl Config {
     /// # Errors
     ///
     /// What is lacking.
-    pub fn new(caps: &VmxCaps, rdmsr: impl Fn(u32) -> Option<u64>) -> Result<Self, Unusable> {
+    pub fn new(
+        caps: &VmxCaps,
+        wanted: Wanted,
+        rdmsr: impl Fn(u32) -> Option<u64>,
+    ) -> Result<Self, Unusable> {
         let allowed = |msr| Allowed(rdmsr(msr).unwrap_or(0));
         let basic = rdmsr(MSR_BASIC).unwrap_or(0);
         let size = basic >> 32 & 0x1fff;
@@ -95,7 +123,7 @@ impl Config {
         let pin = allowed(MSR_PINBASED_CTLS).choose(PIN.bits(), 0).map_err(Unusable::Pin)?;
         let primary = Self::primary(basic, allowed).map_err(Unusable::Primary)?;
         let secondary = allowed(MSR_PROCBASED_CTLS2)
-            .choose(0, (SECONDARY & caps.secondary).bits())
+            .choose(0, (SECONDARY & caps.secondary & !wanted.unwanted()).bits())
             .map_err(|_| Unusable::NoEpt)?;
         let exit = allowed(MSR_EXIT_CTLS).choose(EXIT.bits(), 0).map_err(Unusable::Exit)?;
         let entry = allowed(MSR_ENTRY_CTLS).choose(ENTRY.bits(), 0).map_err(Unusable::Entry)?;
@@ -169,7 +197,19 @@ mod tests {
 
     fn config(changed: &[(u32, u64)]) -> Result<Config, Unusable> {
         let caps = VmxCaps::read(cpu(changed))?;
-        Config::new(&caps, cpu(changed))
+        Config::new(&caps, Wanted::ALL, cpu(changed))
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_left_out() {
+        let caps =
+            VmxCaps::read(cpu(&[])).unwrap().with(Wanted { accessed_dirty: false, ..Wanted::ALL });
+        assert!(!caps.paging.accessed_dirty);
+        let wanted = Wanted { vpid: false, pause_loop: false, ..Wanted::ALL };
+        let config = Config::new(&caps, wanted, cpu(&[])).unwrap();
+        let unwanted = Secondary::VPID | Secondary::PAUSE_LOOP;
+        assert_eq!(config.secondary & unwanted.bits(), 0);
+        assert!(config.has_secondary(SECONDARY & !unwanted));
     }
 
     #[test]

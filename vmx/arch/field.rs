@@ -46,6 +46,9 @@ macro_rules! fields {
     ($($(#[$doc:meta])* $name:ident = $encoding:literal;)*) => {
         impl Field {
             $($(#[$doc])* pub const $name: Self = Self($encoding);)*
+
+            /// What an exit loads, with names.
+            pub const HOST: &'static [(&'static str, Self)] = &[$((stringify!($name), Self::$name),)*];
         }
     };
 }
@@ -109,7 +112,6 @@ macro_rules! slots {
         }
 
         const ENCODINGS: &[u32] = &[$($encoding,)*];
-        #[cfg(test)]
         const ALL: &[Slot] = &[$(Slot::$name,)*];
     };
 }
@@ -316,6 +318,11 @@ impl Slot {
     pub const CONTROL: usize = Self::Pat as usize;
     /// First slot of what an exit tells.
     pub const EXIT: usize = Self::ExitReason as usize;
+
+    /// All of them, in order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        ALL.iter().copied()
+    }
 
     /// The field.
     #[inline]

@@ -8,6 +8,7 @@
 //! - [`caps`]: what a processor's VMX can do; [`config`]: what is made of it.
 //! - [`field`]: fields of the control structure (VMCS); [`control`]: those that control.
 //! - [`event`]: what is delivered on entry; [`exit`]: why a guest stopped.
+//! - [`check`]: what an entry checks of the guest's state.
 //! - [`msr_bitmap`]: MSRs that exit.
 //!
 //! This crate is pure: it is compiled into kvm-intel.ko and, by cargo, into host
@@ -18,6 +19,7 @@
 #![warn(missing_docs)]
 
 pub mod caps;
+pub mod check;
 pub mod config;
 pub mod control;
 pub mod event;

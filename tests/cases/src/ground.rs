@@ -114,18 +114,37 @@ fn parameters() -> Result<Outcome> {
     let described = module::modinfo(module::CORE, "parmtype")?;
     ensure!(described.iter().any(|have| have == "halt_poll_ns:uint"), "parmtype: {described:?}");
 
-    // What isn't there can't be had by asking.
-    let (vendor, asked, name, have) = match Processor::current()? {
-        Processor::Amd => ("kvm-amd", "npt=0 nested=1", "npt", "Y\n"),
-        Processor::Intel => ("kvm-intel", "ept=0 nested=1", "ept", "Y\n"),
+    // What isn't there can't be had by asking, what must be can't be turned off.
+    let (vendor, asked, shown): (_, _, &[_]) = match Processor::current()? {
+        Processor::Amd => (
+            "kvm-amd",
+            "npt=0 nested=1 pause_filter_count=70000",
+            &[("npt", "Y"), ("nested", "0"), ("dump_invalid_vmcb", "N")],
+        ),
+        Processor::Intel => (
+            "kvm-intel",
+            "ept=0 unrestricted_guest=0 nested=1 vpid=0 eptad=0 ple_gap=77",
+            &[
+                ("ept", "Y"),
+                ("unrestricted_guest", "Y"),
+                ("nested", "N"),
+                ("vpid", "N"),
+                ("eptad", "N"),
+                ("ple_gap", "77"),
+                ("ple_window", "4096"),
+                ("dump_invalid_vmcs", "N"),
+            ],
+        ),
         Processor::Z => return Ok(Outcome::Passed),
     };
     module::insert_with(vendor, asked)??;
-    let file = module::parameter(vendor, name);
-    ensure!(fs::metadata(&file)?.mode() & 0o777 == 0o444, "mode of {}", file.display());
-    ensure!(fs::read_to_string(&file)? == have, "{name}: {:?}", fs::read_to_string(&file)?);
-    let nested = fs::read_to_string(module::parameter(vendor, "nested"))?;
-    ensure!(nested == "0\n" || nested == "N\n", "nested: {nested:?}");
+    for (name, value) in shown {
+        let file = module::parameter(vendor, name);
+        let mode = if name.starts_with("dump") { 0o644 } else { 0o444 };
+        ensure!(fs::metadata(&file)?.mode() & 0o777 == mode, "mode of {}", file.display());
+        let have = fs::read_to_string(&file)?;
+        ensure!(have.trim() == *value, "{name}: {have:?}");
+    }
     Ok(Outcome::Passed)
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Entering a guest and coming out: HLT, signals, immediate exits, the ends of a guest.
 
+use std::fs;
 use std::thread;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use nix::sys::pthread::{pthread_kill, pthread_self};
 use super::super::deadline::KICK;
 use super::super::vcpu::Vcpu;
 use super::*;
+use crate::{kernel_log, module};
 
 pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-run-hlt", hlt),
@@ -19,6 +21,7 @@ pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-run-immediate-exit", immediate_exit),
     Case::guest("x86/micro-run-signal", signal),
     Case::guest("x86/micro-run-registers", registers),
+    Case::loaded("x86/micro-run-refused", &["intel"], refused),
 ];
 
 /// The least a guest can do: real mode, no CPUID, three instructions.
@@ -207,4 +210,31 @@ fn registers() -> Result<()> {
     };
     check_eq!(vcpu.regs()?, expected);
     Ok(())
+}
+
+/// A state that the processor refuses: userspace is told so, the log says which check fails and, when asked,
+/// what the control structure has. The vCPU is good for a right state afterwards.
+fn refused() -> Result<()> {
+    const INVALID_STATE: u64 = 1 << 31 | 33;
+    let vm = Vm::new()?;
+    let mut vcpu = vm.long(guest!(64; "mov eax, 9", "out 0x10, al", "hlt"))?;
+    let right = vcpu.sregs()?;
+    // A stack that can't be written.
+    vcpu.change_sregs(|sregs| sregs.ss.type_ = 1)?;
+    let dump = module::parameter("kvm-intel", "dump_invalid_vmcs");
+    fs::write(&dump, "1").context("asking for all of it")?;
+    let log = kernel_log::Mark::now()?;
+    let exit = vcpu.run();
+    fs::write(&dump, "0").context("not asking any more")?;
+    check_eq!(exit?, Exit::FailEntry { reason: INVALID_STATE });
+    if !module::is_kernels_own()? {
+        let said = log.since()?;
+        for line in ["SS access rights is 0xc091: type must be 3 or 7", "Rip: 0x8000", "HOST_RIP: "]
+        {
+            ensure!(said.iter().any(|have| have.contains(line)), "no '{line}' in {said:#?}");
+        }
+    }
+    vcpu.set_sregs(&right)?;
+    vcpu.expect_out(0x10, &[9])?;
+    vcpu.expect(&Exit::Hlt)
 }
