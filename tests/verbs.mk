@@ -10,7 +10,7 @@
 # `tests/setup/enter.sh exec …` ends with.
 
 verb-variables := M CMD FILES MODULES KERNEL ICOUNT SMP MEM TIMEOUT KARGS T B F S SEED SEEDS THREADS
-verbs := run shell exec test test-long kselftest bench fuzz check doc prepare clean distclean
+verbs := run shell exec test test-long kselftest bench fuzz check doc stats prepare clean distclean
 .PHONY: $(verbs)
 
 $(foreach name,$(verb-variables),$(if $(filter undefined,$(origin $(name))),,\
@@ -49,6 +49,9 @@ check:
 ## Build the documentation
 doc:
 	$(enter) doc
+## Lines of each vendor beside those that are common
+stats:
+	$(enter) stats
 ## Make everything the machines need ahead of time [ONLY=step,step]
 prepare:
 	$(enter) prepare $(if $(ONLY),--only '$(ONLY)')

@@ -86,6 +86,13 @@ pub fn doc(place: &Place) -> Result<bool> {
     Ok(status.success())
 }
 
+/// `make stats`: lines of each vendor beside those that are common.
+pub fn stats(place: &Place) -> Result<bool> {
+    setup::make(place, &["packages"])?;
+    let mut stats = cargo(place, &["run", "--quiet", "--locked", "--package", "stats"]);
+    Ok(stats.status().context("running stats")?.success())
+}
+
 fn cargo(place: &Place, arguments: &[&str]) -> Command {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(&place.tree).args(arguments);

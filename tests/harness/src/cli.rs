@@ -70,6 +70,8 @@ pub enum Verb {
     Check,
     /// Build the documentation.
     Doc,
+    /// Lines of each vendor beside those that are common.
+    Stats,
     /// Remove what was built, and all that was prepared with `--all`.
     Clean {
         /// Also kernels and toolchains.

@@ -95,6 +95,7 @@ fn act(cli: &Cli) -> Result<u8> {
         }
         Verb::Check => check::run(&place).map(status),
         Verb::Doc => check::doc(&place).map(status),
+        Verb::Stats => check::stats(&place).map(status),
         Verb::Clean { all } => clean(&place, *all),
     }
 }
