@@ -153,10 +153,12 @@ impl<V: Vendor> Processor<'_, '_, V> {
             .map_err(|_| Stop::Unsupported)
     }
 
-    /// The next eight bytes of code, if they lie in one page and are there.
-    pub(super) fn fetch_word(&mut self) -> Option<u64> {
+    /// The next words of code, if they lie in one page and are there.
+    pub(super) fn fetch_words<const N: usize>(&mut self) -> Option<[u64; N]> {
+        const WORD: u64 = 8;
         let linear = debug::linear_rip(&self.cx.state.control);
-        if linear & PAGE.wrapping_sub(1) > PAGE.wrapping_sub(8) {
+        let size = WORD.wrapping_mul(N as u64);
+        if linear & PAGE.wrapping_sub(1) > PAGE.wrapping_sub(size) {
             return None;
         }
         let user = self.cx.state.control.cpl() == 3;
@@ -164,7 +166,13 @@ impl<V: Vendor> Processor<'_, '_, V> {
         let guest = self.memory().guest();
         let mut path = Path::new(&guest);
         let translation = walk::translate(&paging(self.cx), &mut path, linear, access).ok()?;
-        path.word(translation.gpa).ok()
+        let mut at = translation.gpa.raw();
+        let mut words = [0; N];
+        for word in &mut words {
+            *word = path.word(Gpa::new(at)).ok()?;
+            at = at.wrapping_add(WORD);
+        }
+        Some(words)
     }
 
     fn read_physical(&mut self, gpa: Gpa, buf: &mut [u8]) -> Result<(), Stop> {

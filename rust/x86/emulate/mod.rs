@@ -36,6 +36,7 @@ use kvm_paging::addr::Gpa;
 use kvm_sys::trace::{kvm_mmio, Mmio};
 use kvm_uapi::run::{reason, KVM_INTERNAL_ERROR_EMULATION};
 use x86_defs::{Dr6, Rflags, Vector};
+use zerocopy::IntoBytes;
 
 /// Executes the instruction at RIP. Exceptions become pending.
 ///
@@ -111,8 +112,9 @@ fn again<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
 fn decoded<V: Vendor>(cx: &mut Cx<'_, V>, is_whole: bool) -> core::result::Result<Insn, Stop> {
     if is_whole && cx.state.control.fetched().is_empty() {
         let mut processor = Processor::new(cx);
-        let word = processor.fetch_word().map(u64::to_le_bytes);
-        return fetch(&mut processor, word.as_ref().map_or(&[], |bytes| bytes));
+        let words = processor.fetch_words::<2>();
+        let window = words.as_ref().map_or(&[] as &[u8], |words| words.as_bytes());
+        return fetch(&mut processor, window);
     }
     let window = cx.state.control.fetched().len();
     let mut bytes = [0; 15];
@@ -239,7 +241,7 @@ pub fn skip<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
 /// Bytes of the instruction at RIP.
 fn length<V: Vendor>(cx: &mut Cx<'_, V>) -> core::result::Result<u8, Stop> {
     let mut processor = Processor::new(cx);
-    match processor.fetch_word().and_then(plain_length) {
+    match processor.fetch_words().and_then(|[word]| plain_length(word)) {
         Some(length) => Ok(length),
         None => fetch(&mut processor, &[]).map(|insn| insn.len),
     }

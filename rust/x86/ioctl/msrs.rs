@@ -7,6 +7,7 @@ use kernel::prelude::*;
 use kvm_policy::msr::{feature_list, find, index_list, Owner};
 use kvm_sys::{user, x86::rdmsr};
 use kvm_uapi::x86::{MsrEntry, MsrList, Msrs};
+use zerocopy::IntoBytes;
 
 /// Most registers of one call.
 const MAX: u32 = 256;
@@ -24,15 +25,45 @@ fn entry_at(arg: usize, index: u32) -> usize {
         .wrapping_add((index as usize).wrapping_mul(size_of::<MsrEntry>()))
 }
 
+/// Registers that are copied at once.
+const CHUNK: u32 = 16;
+
+/// Entries of a list, as many as are copied at once.
+struct Chunk([MsrEntry; CHUNK as usize]);
+
+impl Chunk {
+    /// The chunks of a list of `count`: index of the first entry, and how many.
+    fn all(count: u32) -> impl Iterator<Item = (u32, usize)> {
+        let length = move |first: u32| count.saturating_sub(first).min(CHUNK) as usize;
+        (0..count).step_by(CHUNK as usize).map(move |first| (first, length(first)))
+    }
+
+    const EMPTY: Self = Self([MsrEntry { index: 0, reserved: 0, data: 0 }; CHUNK as usize]);
+
+    fn read(&mut self, arg: usize, first: u32, length: usize) -> Result<&mut [MsrEntry]> {
+        let entries = self.0.get_mut(..length).ok_or(EINVAL)?;
+        user::read_bytes(entry_at(arg, first), entries.as_mut_bytes())?;
+        Ok(entries)
+    }
+}
+
 /// Reads registers up to the first one that isn't there; how many.
 pub(crate) fn get<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
     let count = count(arg)?;
-    for index in 0..count {
-        let at = entry_at(arg, index);
-        let mut entry: MsrEntry = user::read(at)?;
-        let Ok(data) = msr::get(cx, entry.index) else { return Ok(index) };
-        entry.data = data;
-        user::write(at, &entry)?;
+    let mut chunk = Chunk::EMPTY;
+    for (first, length) in Chunk::all(count) {
+        let entries = chunk.read(arg, first, length)?;
+        let mut done = 0;
+        for entry in entries.iter_mut() {
+            let Ok(data) = msr::get(cx, entry.index) else { break };
+            entry.data = data;
+            done = usize::wrapping_add(done, 1);
+        }
+        let bytes = entries.get(..done).ok_or(EINVAL)?.as_bytes();
+        user::write_bytes(entry_at(arg, first), bytes)?;
+        if done < length {
+            return Ok(first.wrapping_add(done as u32));
+        }
     }
     Ok(count)
 }
@@ -40,10 +71,12 @@ pub(crate) fn get<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
 /// Sets registers up to the first one that is refused; how many.
 pub(crate) fn set<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
     let count = count(arg)?;
-    for index in 0..count {
-        let entry: MsrEntry = user::read(entry_at(arg, index))?;
-        if msr::set(cx, entry.index, entry.data).is_err() {
-            return Ok(index);
+    let mut chunk = Chunk::EMPTY;
+    for (first, length) in Chunk::all(count) {
+        for (entry, index) in chunk.read(arg, first, length)?.iter().zip(first..) {
+            if msr::set(cx, entry.index, entry.data).is_err() {
+                return Ok(index);
+            }
         }
     }
     Ok(count)
