@@ -13,6 +13,8 @@
 #[cfg(target_arch = "x86_64")]
 mod exits;
 #[cfg(target_arch = "x86_64")]
+mod memory;
+#[cfg(target_arch = "x86_64")]
 mod objects;
 #[cfg(target_arch = "x86_64")]
 mod sample;
@@ -50,7 +52,7 @@ fn run(_options: &Options) -> Result<bool> {
 
 #[cfg(target_arch = "x86_64")]
 fn run(options: &Options) -> Result<bool> {
-    let all = exits::BENCHES.iter().chain(objects::BENCHES);
+    let all = exits::BENCHES.iter().chain(memory::BENCHES).chain(objects::BENCHES);
     let chosen = |name: &str| {
         options.names.is_empty() || options.names.iter().any(|part| name.contains(part.as_str()))
     };

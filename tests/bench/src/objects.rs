@@ -20,6 +20,12 @@ pub(crate) const BENCHES: &[Bench] = &[
     Bench { name: "vm/vcpu-create", what: "KVM_CREATE_VCPU with a local APIC", body: vcpu_create },
     Bench { name: "vm/slot-add", what: "a new memory slot of 2 MiB", body: slot_add },
     Bench { name: "vm/slot-remove", what: "its removal, nothing mapped", body: slot_remove },
+    Bench { name: "vm/get-regs", what: "KVM_GET_REGS", body: get_regs },
+    Bench { name: "vm/get-sregs", what: "KVM_GET_SREGS", body: get_sregs },
+    Bench { name: "vm/get-xsave", what: "KVM_GET_XSAVE", body: get_xsave },
+    Bench { name: "vm/get-msrs", what: "KVM_GET_MSRS of twelve", body: get_msrs },
+    Bench { name: "vm/get-lapic", what: "KVM_GET_LAPIC", body: get_lapic },
+    Bench { name: "vm/get-events", what: "KVM_GET_VCPU_EVENTS", body: get_events },
     Bench { name: "vm/state-get", what: "all GET ioctls of a vCPU", body: state_get },
     Bench { name: "vm/state-set", what: "all SET ioctls of a vCPU", body: state_set },
 ];
@@ -174,6 +180,45 @@ fn set(vcpu: &Vcpu, state: &State) -> Result<()> {
     vcpu.set(request::SET_LAPIC, &state.lapic)?;
     vcpu.set(request::SET_VCPU_EVENTS, &state.events)?;
     vcpu.set(request::SET_MP_STATE, &state.mp)
+}
+
+/// One ioctl of a vCPU.
+fn one(mut work: impl FnMut(&Vcpu) -> Result<()>) -> Result<Figure> {
+    let (_vm, vcpu) = with_apic()?;
+    Figure::instructions(sample(|| work(&vcpu))?, 1)
+}
+
+fn get_regs() -> Result<Figure> {
+    one(|vcpu| vcpu.regs().map(|_| ()))
+}
+
+fn get_sregs() -> Result<Figure> {
+    one(|vcpu| vcpu.sregs().map(|_| ()))
+}
+
+fn get_xsave() -> Result<Figure> {
+    let mut area = [0u32; 1024];
+    one(|vcpu| {
+        request::exchange(vcpu.file(), request::GET_XSAVE, &mut area).context("KVM_GET_XSAVE")?;
+        Ok(())
+    })
+}
+
+fn get_msrs() -> Result<Figure> {
+    one(|vcpu| {
+        let mut msrs = Msrs::new();
+        let count = request::exchange(vcpu.file(), request::GET_MSRS, &mut msrs)?;
+        ensure!(count as usize == MSRS.len(), "{count} MSRs read");
+        Ok(())
+    })
+}
+
+fn get_lapic() -> Result<Figure> {
+    one(|vcpu| vcpu.get::<abi::kvm_lapic_state>(request::GET_LAPIC).map(|_| ()))
+}
+
+fn get_events() -> Result<Figure> {
+    one(|vcpu| vcpu.events().map(|_| ()))
 }
 
 fn state_get() -> Result<Figure> {
