@@ -3,7 +3,7 @@
 
 use crate::{
     ioctl::mem_op,
-    sie::Sie,
+    sie::{Sie, SEE_OPERATIONS},
     vm::{Choice, VmState},
 };
 use kernel::prelude::*;
@@ -62,6 +62,9 @@ pub(crate) fn enable(vm: &Vm<Sie>, wanted: &EnableCap) -> Result<u32> {
     };
     let VmState { choices, .. } = vm.arch();
     choices.make(choice);
+    if matches!(choice, Choice::UserInstr0 | Choice::UserOperation) {
+        vm.vcpus().request_all(SEE_OPERATIONS);
+    }
     Ok(0)
 }
 

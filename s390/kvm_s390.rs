@@ -13,6 +13,7 @@ mod adapter;
 mod capability;
 mod deliver;
 mod exit;
+mod first_sie;
 mod flic;
 mod floating;
 mod guest;

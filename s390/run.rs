@@ -6,11 +6,11 @@
 //! it out of SIE again ([`kvm_sys::kick`]).
 
 use crate::{
-    deliver, exit, guest,
+    deliver, exit,
     ioctl::clock::SET_EPOCH,
     pfault::{self, PAGE_CAME},
-    sie::MAP_PREFIX,
-    state::{Cx, Next},
+    sie::{MAP_PREFIX, SEE_OPERATIONS},
+    state::{operation_control, Cx, Next},
     sync,
     vm::Choice,
 };
@@ -25,7 +25,7 @@ use kvm_sys::{
     s390::{self, registers},
 };
 use kvm_uapi::run::{offset, reason, SieIntercept};
-use s390_arch::{psw::Mask, sie::CpuFlags};
+use s390_arch::sie::CpuFlags;
 use s390_hw::Exit;
 use zerocopy::{Immutable, IntoBytes};
 
@@ -48,9 +48,6 @@ pub(crate) fn run(cx: &mut Cx<'_>) -> Result<u32> {
         start(cx);
     }
     sync::accept(cx)?;
-    if mem::take(&mut cx.state.starts) {
-        map_first(cx)?;
-    }
     let mut loaded = mem::take(&mut cx.state.registers);
     shared.set_running(true);
     let result = registers::with_loaded(&mut loaded, || run_loop(cx)).unwrap_or(Err(EFAULT));
@@ -64,7 +61,6 @@ pub(crate) fn run(cx: &mut Cx<'_>) -> Result<u32> {
 /// From the stopped to the operating state.
 pub(crate) fn start(cx: &mut Cx<'_>) {
     cx.vcpu.shared().set_stopped(false);
-    cx.state.starts = true;
     cx.state.set_flags(CpuFlags::STOPPED, false);
     cx.state.flush();
 }
@@ -117,16 +113,8 @@ fn turn(cx: &mut Cx<'_>) -> Result<Next> {
         return interrupted(cx);
     }
     deliver::deliver(cx)?;
-    let requests = cx.vcpu.requests.take();
-    if requests.has(MAP_PREFIX) && !map_prefix(cx)? {
+    if !serve(cx)? {
         return Ok(Next::Resume);
-    }
-    if requests.has(PAGE_CAME) {
-        pfault::came(&cx.vm, cx.vcpu)?;
-        return Ok(Next::Resume);
-    }
-    if requests.has(SET_EPOCH) {
-        cx.state.block.epoch = cx.vm.arch().epoch.load(Relaxed);
     }
     cx.state.block.intercept = 0;
     let _ = s390::take_host_fault();
@@ -138,6 +126,28 @@ fn turn(cx: &mut Cx<'_>) -> Result<Next> {
         Some(Exit::Normal) => exit::handle(cx),
         Some(Exit::MachineCheck) => exit::machine_check(cx),
     }
+}
+
+/// Does what was asked of the vCPU; whether the guest can be entered now.
+#[inline]
+fn serve(cx: &mut Cx<'_>) -> Result<bool> {
+    let requests = cx.vcpu.requests.take();
+    if requests.is_empty() {
+        return Ok(true);
+    }
+    if requests.has(SEE_OPERATIONS) {
+        cx.state.block.intercept_control |= operation_control(&cx.vm);
+    }
+    if requests.has(SET_EPOCH) {
+        cx.state.block.epoch = cx.vm.arch().epoch.load(Relaxed);
+    }
+    let is_mapped = !requests.has(MAP_PREFIX) || map_prefix(cx)?;
+    if requests.has(PAGE_CAME) {
+        pfault::came(&cx.vm, cx.vcpu)?;
+        // What it tells the guest is delivered first.
+        return Ok(false);
+    }
+    Ok(is_mapped)
 }
 
 /// Makes the pages of the prefix there for SIE; whether they are.
@@ -161,23 +171,6 @@ fn map_prefix(cx: &mut Cx<'_>) -> Result<bool> {
         }
     }
     Ok(true)
-}
-
-/// Makes the page of the first instruction there: a CPU that starts needs it at
-/// once. (Hercules 3.13 wants that as well: where the first SIE ever of a processor
-/// comes out because of this page, it leaves a wrong instruction address.)
-fn map_first(cx: &mut Cx<'_>) -> Result {
-    let psw = cx.state.block.psw;
-    if psw.has(Mask::DAT) {
-        return Ok(());
-    }
-    let at = guest::absolute(cx.state.block.prefix(), psw.wrap(psw.address));
-    let vm = cx.vm;
-    // What isn't there, or changes just now, SIE finds out.
-    match vm.memory().fault(&mut cx.state.memory, Gpa::new(at), Access::READ) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(error),
-    }
 }
 
 /// Enters SIE, unless something has to be seen to first.

@@ -24,6 +24,9 @@ pub(crate) struct Sie;
 /// begins.
 pub(crate) const MAP_PREFIX: Request = Request::of_arch(0);
 
+/// Userspace wants to see operation exceptions.
+pub(crate) const SEE_OPERATIONS: Request = Request::of_arch(3);
+
 impl Arch for Sie {
     type Module = KvmS390;
     type Tables = TwoLevel<Self>;
@@ -47,7 +50,7 @@ impl Arch for Sie {
 
     // SIE needs no enabling: the instruction is there or it isn't.
     fn enable_cpu() -> Result {
-        Ok(())
+        crate::first_sie::run()
     }
 
     fn disable_cpu() {}

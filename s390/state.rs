@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The state of a vCPU, for the one thread that holds it.
 
-use crate::{pfault::Pfault, sie::Sie};
+use crate::{pfault::Pfault, sie::Sie, vm::Choice};
 use core::sync::atomic::Ordering;
 use kernel::{prelude::*, sync::atomic::Relaxed};
 use kvm_core::{memory::VcpuMemory, vcpu::Held, vm::Vm};
@@ -46,8 +46,6 @@ pub(crate) struct VcpuState {
     pub(crate) kinds: Kinds,
     /// It sleeps until an interruption: the clock comparator is looked at here.
     pub(crate) waits: bool,
-    /// It was stopped, and hasn't run since.
-    pub(crate) starts: bool,
     /// Page faults that the guest handles.
     pub(crate) pfault: Pfault,
     /// What DIAGNOSE 318 set.
@@ -69,7 +67,6 @@ impl VcpuState {
             space: vm.memory().root(),
             kinds: Kinds::empty(),
             waits: false,
-            starts: false,
             pfault: Pfault::OFF,
             diag318: 0,
         }? Error);
@@ -96,6 +93,7 @@ impl VcpuState {
         }
         block.intercept_control =
             intercept_control::ISKE | intercept_control::SSKE | intercept_control::RRBE;
+        block.intercept_control |= operation_control(vm);
         block.hypervisor = KVM;
         block.epoch = vm.arch().epoch.load(Relaxed);
     }
@@ -158,6 +156,16 @@ impl VcpuState {
     /// The guest's clock now.
     pub(crate) fn clock(&self) -> u64 {
         s390::clock::now().wrapping_add(self.block.epoch)
+    }
+}
+
+/// Whether SIE has to come out for operation exceptions: userspace wants to see them.
+pub(crate) fn operation_control(vm: &Vm<Sie>) -> u32 {
+    let choices = &vm.arch().choices;
+    if choices.has(Choice::UserInstr0) || choices.has(Choice::UserOperation) {
+        intercept_control::OPERATION
+    } else {
+        0
     }
 }
 

@@ -97,7 +97,7 @@ pub(super) fn vm(vm: &Vm<Sie>, arg: usize) -> Result<u32> {
     }
     check(&op, CHECK_ONLY)?;
     let memory = vm.memory();
-    let end = op.gaddr.checked_add(op.size.into()).ok_or(EINVAL)?;
+    let Some(end) = op.gaddr.checked_add(op.size.into()) else { return Ok(ADDRESSING) };
     let mut page = op.gaddr & !0xfff;
     while page < end {
         if memory.kind(Gpa::new(page)) == Kind::Device {

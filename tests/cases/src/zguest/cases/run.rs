@@ -5,10 +5,12 @@ use super::*;
 
 pub(super) const CASES: &[Case] = &[
     case("micro-run-first", first),
+    case("micro-run-each-cpu", each_cpu),
     case("micro-run-memory", memory),
     case("micro-run-read-write", read_write),
     case("micro-run-registers", registers),
     case("micro-run-operation", operation),
+    case("micro-run-operation-userspace", operation_userspace),
     case("micro-run-no-memory", no_memory),
     case("micro-run-wait", wait),
 ];
@@ -20,6 +22,22 @@ fn first() -> Result<()> {
     check_eq!(vcpu.report()?, 42);
     check_eq!(vcpu.psw().1, CODE + 6 + 4 + 4);
     check_eq!(vcpu.report()?, 43);
+    Ok(())
+}
+
+/// On each processor of the machine, none of whose pages is mapped at first.
+fn each_cpu() -> Result<()> {
+    use nix::sched::{CpuSet, sched_setaffinity};
+    use nix::unistd::Pid;
+    let this = Pid::from_raw(0);
+    let all = nix::sched::sched_getaffinity(this)?;
+    for cpu in (0..CpuSet::count()).filter(|cpu| all.is_set(*cpu) == Ok(true)) {
+        let mut one = CpuSet::new();
+        one.set(cpu)?;
+        sched_setaffinity(this, &one)?;
+        first()?;
+    }
+    sched_setaffinity(this, &all)?;
     Ok(())
 }
 
@@ -71,6 +89,25 @@ fn operation() -> Result<()> {
     check_eq!(vm.read_u32(0x8c)? & 0xffff, 1);
     check_eq!(vm.read(0x150)?, MASK, "old PSW");
     check_eq!(vm.read(0x158)?, CODE + 2, "old PSW");
+    Ok(())
+}
+
+/// Userspace may want to see instruction 0, or all that don't exist.
+fn operation_userspace() -> Result<()> {
+    use kvm_uapi::cap::{KVM_CAP_S390_USER_INSTR0, KVM_CAP_S390_USER_OPEREXEC};
+    let vm = Vm::new()?;
+    vm.need(KVM_CAP_S390_USER_INSTR0, "KVM_CAP_S390_USER_INSTR0")?;
+    let vcpu = vm.start(&Code::new().raw(&[0, 0]).raw(&[0x08, 0x07]))?;
+    vm.enable(KVM_CAP_S390_USER_INSTR0, [0; 4])?;
+    let exit = vcpu.run()?;
+    ensure!(matches!(exit, Exit::Sie { code: icpt::OPERATION, ipa: 0, .. }), "{exit:x?}");
+    // The other one is the guest's.
+    vcpu.expect_wait(vm::PROGRAM_TRAP)?;
+    vm.need(KVM_CAP_S390_USER_OPEREXEC, "KVM_CAP_S390_USER_OPEREXEC")?;
+    vm.enable(KVM_CAP_S390_USER_OPEREXEC, [0; 4])?;
+    vcpu.set_psw(MASK, CODE + 2);
+    let exit = vcpu.run()?;
+    ensure!(matches!(exit, Exit::Sie { code: icpt::OPERATION, ipa: 0x0807, .. }), "{exit:x?}");
     Ok(())
 }
 
