@@ -35,7 +35,7 @@ pub(crate) enum Choice {
     UserCpuState = 1 << 4,
     /// I/O instructions of channels are userspace's.
     Css = 1 << 5,
-    /// There are interrupt routes, to adapters.
+    /// `KVM_CREATE_IRQCHIP` is known.
     Routes = 1 << 6,
     /// Adapter interruptions can be suppressed.
     Suppression = 1 << 7,

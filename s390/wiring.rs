@@ -5,7 +5,6 @@ use crate::{
     adapter::{self, Route},
     flic::Flic,
     sie::Sie,
-    vm::Choice,
 };
 use kernel::prelude::*;
 use kvm_core::{
@@ -70,8 +69,13 @@ impl Wiring<Self> for Sie {
     const COALESCED_PAGE: Option<u32> = None;
     const IRQCHIPS: bool = true;
 
-    fn has_irqchip(vm: &Vm<Self>) -> bool {
-        vm.arch().choices.has(Choice::Routes)
+    // Routes and irqfds are there whether or not userspace said that it wants them.
+    fn has_irqchip(_vm: &Vm<Self>) -> bool {
+        true
+    }
+
+    fn may_resample(_vm: &Vm<Self>) -> bool {
+        true
     }
 
     fn parse_route(vm: &Vm<Self>, entry: &RoutingEntry) -> Result<Route> {

@@ -57,9 +57,16 @@ pub fn environment_s390(image: &Path) -> Vec<(String, String)> {
     ]
 }
 
-/// Puts QEMU for s390x with its libraries into the initramfs of the IBM Z machine, where it is what it was
-/// in the cache; nothing if the mirror didn't have it.
+/// Where the IBM Z machine has the kernel's own tests.
+const KSELFTEST_S390: &str = "/usr/libexec/kselftest";
+
+/// Puts the kernel's own tests for s390x into the initramfs of the IBM Z machine, if they were built, and
+/// QEMU with its libraries, if the mirror had it.
 pub fn vmm_s390(place: &Place, archive: &mut Archive) -> Result<()> {
+    let tests = place.cache.path("toolchain/z-kselftest");
+    if tests.exists() {
+        archive.copy(&tests, KSELFTEST_S390)?;
+    }
     let root = place.cache.path("toolchain/z-qemu");
     if !root.join(zqemu::PROGRAM).exists() {
         return Ok(());

@@ -14,6 +14,7 @@ mod s390x;
 mod source;
 mod stock;
 mod zkernel;
+mod zkselftest;
 pub(crate) mod zqemu;
 
 use std::fs;
@@ -34,6 +35,7 @@ pub fn steps() -> Vec<Step> {
         s390x::step(),
         zkernel::step(),
         zqemu::step(),
+        zkselftest::step(),
         bochs::step(),
         debug_kernel::clang_step(),
         debug_kernel::step(),
@@ -46,7 +48,7 @@ pub fn steps() -> Vec<Step> {
 
 /// Steps that `prepare` makes when it is not told which: all that tests need.
 pub const USUAL: &[&str] =
-    &["stock-kernel", "guest-kernel", "bochs", "s390x", "z-kernel", "z-qemu"];
+    &["stock-kernel", "guest-kernel", "bochs", "s390x", "z-kernel", "z-qemu", "z-kselftest"];
 
 /// Makes the steps `wanted` whole.
 pub fn make(place: &Place, wanted: &[&str]) -> Result<()> {

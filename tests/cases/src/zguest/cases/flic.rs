@@ -343,10 +343,8 @@ fn route_absent() -> Result<()> {
 
 /// Routes that can't be.
 fn route_refused() -> Result<()> {
-    let vm = Vm::new()?;
-    let good = entry(INDICATORS, SUMMARY, 10);
-    check_eq!(set_route(&vm, good), Err(Errno::EINVAL), "not enabled");
     let vm = with_routes()?;
+    let good = entry(INDICATORS, SUMMARY, 10);
     check_eq!(set_route(&vm, good), Ok(0));
     let end = 4096 * 8;
     check_eq!(set_route(&vm, entry(INDICATORS, SUMMARY, end - 1)), Ok(0));

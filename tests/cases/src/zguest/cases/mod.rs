@@ -3,6 +3,7 @@
 
 mod event;
 mod flic;
+mod kselftest;
 mod linux;
 mod memory;
 mod pfault;
@@ -26,6 +27,7 @@ pub(super) const ALL: &[&[Case]] = &[
     pfault::CASES,
     state::CASES,
     linux::CASES,
+    kselftest::CASES,
 ];
 
 /// A case on the IBM Z machine.
