@@ -20,7 +20,7 @@ use kvm_sys::{
     hw_pages::HwPages,
     irq::IrqOff,
     preempt::Pinned,
-    x86::{debugreg, guest_exit, host_state, user_return::UserMsr},
+    x86::{debugreg, guest_exit, host_state, tsc::rdtsc, user_return::UserMsr},
 };
 use kvm_x86::{
     control::{Control, Gprs},
@@ -32,7 +32,7 @@ use kvm_x86::{
 use vmx_arch::{
     caps::EptCaps,
     config::ept_pointer,
-    control::{Entry, Primary, Secondary},
+    control::{Entry, Pin, Primary, Secondary},
     event::{Event, Interruptibility, Kind},
     exit::{Exit, Reason},
     field::Slot,
@@ -64,6 +64,8 @@ const EXCEPTIONS: u64 =
 
 /// Index of RSP among the general registers.
 const RSP: usize = 4;
+/// The host's TSC never gets there.
+const NO_DEADLINE: u64 = u64::MAX;
 /// Where the virtual-APIC page has the task priority.
 const TPR: usize = 0x80;
 
@@ -93,6 +95,12 @@ pub(crate) struct VmxControl {
     /// STAR, LSTAR and SYSCALL_MASK; an entry loads none of them.
     syscall: [(UserMsr, u64); 3],
     cstar: u64,
+    /// The guest may be made to exit when the host's TSC gets somewhere.
+    has_timer: bool,
+    /// Where; [`NO_DEADLINE`].
+    deadline: u64,
+    /// The timer's field has what is left to a deadline.
+    counts_down: bool,
     /// A debugger steps through the guest: the trap flag isn't the guest's.
     debugged: bool,
 }
@@ -122,6 +130,9 @@ impl VmxControl {
             owns_debug: false,
             syscall: [(UserMsr::Star, 0), (UserMsr::Lstar, 0), (UserMsr::SyscallMask, 0)],
             cstar: 0,
+            has_timer: false,
+            deadline: NO_DEADLINE,
+            counts_down: false,
             debugged: false,
         };
         control.set_up(&vm.arch().settings);
@@ -148,11 +159,18 @@ impl VmxControl {
         if settings.lets_through(no_exit::PAUSE) {
             secondary &= !Secondary::PAUSE_LOOP.bits();
         }
+        // In MWAIT a processor may sleep so deeply that the timer stands still.
+        self.has_timer =
+            config.has_pin(Pin::PREEMPTION_TIMER) && !settings.lets_through(no_exit::MWAIT);
+        let timer = if self.has_timer { 0 } else { Pin::PREEMPTION_TIMER.bits() };
+        if self.has_timer {
+            self.fields.set(Slot::TimerValue, u32::MAX.into());
+        }
         let secondary = secondary;
         let virtual_apic = self.virtual_apic.physical();
         let fields = &mut self.fields;
         for (slot, value) in [
-            (Slot::Pin, config.pin.into()),
+            (Slot::Pin, (config.pin & !timer).into()),
             (Slot::Primary, primary.into()),
             (Slot::Secondary, secondary.into()),
             (Slot::ExitControls, config.exit.into()),
@@ -255,6 +273,15 @@ impl VmxControl {
         self.flush_guest = false;
     }
 
+    /// Lets the timer count down to the deadline from here, or what it can where there is none: an
+    /// exit for nothing, if the guest never has another for that long.
+    #[inline]
+    fn start_timer(&mut self) {
+        self.counts_down = self.deadline != NO_DEADLINE;
+        let left = if self.counts_down { self.deadline.saturating_sub(rdtsc()) } else { u64::MAX };
+        self.fields.set(Slot::TimerValue, self.global.config.timer.counts(left).into());
+    }
+
     /// Keeps what the exit says and most handlers need.
     #[inline]
     fn take_exit(&mut self, gprs: &mut Gprs, off: &IrqOff) {
@@ -282,6 +309,8 @@ impl VmxControl {
 
 impl Control for VmxControl {
     type Shared = VmxShared;
+
+    const EXITS_AT_DEADLINE: bool = true;
 
     #[inline]
     fn rip(&self) -> u64 {
@@ -622,6 +651,19 @@ impl Control for VmxControl {
         self.fields.set(Slot::TscOffset, offset);
     }
 
+    #[inline]
+    fn set_deadline(&mut self, at: Option<u64>) -> bool {
+        if self.has_timer {
+            self.deadline = at.unwrap_or(NO_DEADLINE);
+        }
+        self.has_timer
+    }
+
+    #[inline]
+    fn has_deadline(&self) -> bool {
+        self.deadline != NO_DEADLINE
+    }
+
     fn flush_tlb(&mut self) {
         self.flush = true;
     }
@@ -676,6 +718,9 @@ impl Control for VmxControl {
     #[inline]
     fn enter(&mut self, shared: &VmxShared, gprs: &mut Gprs, off: &IrqOff) {
         self.flush(off);
+        if self.deadline != NO_DEADLINE || self.counts_down {
+            self.start_timer();
+        }
         self.fields.set(Slot::Rsp, gprs[RSP]);
         if self.debugged {
             // Stepping over what blocks for an instruction isn't the guest's own.

@@ -55,6 +55,7 @@ pub(crate) fn handle(cx: &mut Cx<'_, Vmx>) -> Result<Next> {
             cx.state.events.check = true;
             Ok(Next::Resume)
         }
+        Exit::PreemptionTimer => exit::deadline::handle(cx),
         Exit::TprBelowThreshold => {
             cx.state.events.check = true;
             Ok(Next::Resume)

@@ -17,7 +17,7 @@ use kvm_sys::{
 use vmx_arch::{
     caps::VmxCaps,
     config::Config,
-    control::{Primary, Secondary},
+    control::{Pin, Primary, Secondary},
     field::Slot,
 };
 use vmx_hw::{Vmcs, VmcsCpu};
@@ -120,7 +120,8 @@ impl Global {
         let lacks = OPTIONAL
             .iter()
             .any(|(optional, control)| *optional == slot && !self.config.has_secondary(*control));
-        !lacks && !lacks_tpr
+        let lacks_timer = slot == Slot::TimerValue && !self.config.has_pin(Pin::PREEMPTION_TIMER);
+        !lacks && !lacks_tpr && !lacks_timer
     }
 
     /// VMX is about to be turned off on this CPU.

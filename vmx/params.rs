@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Parameters of kvm-intel.ko.
 
+use kvm_sys::x86::cpuid;
 use vmx_arch::{
-    caps::VmxCaps,
+    caps::{has_broken_timer, VmxCaps, CPUID_FEATURES},
     config::{Config, Wanted},
-    control::Secondary,
+    control::{Pin, Secondary},
 };
 
 kvm_sys::module_params! {
@@ -30,6 +31,10 @@ kvm_sys::module_params! {
     pub(crate) static PLE_WINDOW: Param<u32> = 4096, "ple_window", 0o444,
         "cycles that a loop of PAUSEs may take";
 
+    /// Whether guests' timers use the processor's preemption timer, where it has one that counts.
+    static PREEMPTION_TIMER: Param<bool> = true, "preemption_timer", 0o444,
+        "guests' timers by the processor's preemption timer";
+
     /// Whether the log has all of a control structure that the processor refuses.
     pub(crate) static DUMP_INVALID_VMCS: Param<bool> = false, "dump_invalid_vmcs", 0o644,
         "log the control structure when the processor refuses it";
@@ -41,7 +46,13 @@ kvm_sys::module_params! {
 
 /// What the operator wants of what a processor may have.
 pub(crate) fn wanted() -> Wanted {
-    Wanted { vpid: VPID.get(), accessed_dirty: EPTAD.get(), pause_loop: PLE_GAP.get() != 0 }
+    let [signature, ..] = cpuid(CPUID_FEATURES, 0);
+    Wanted {
+        vpid: VPID.get(),
+        accessed_dirty: EPTAD.get(),
+        pause_loop: PLE_GAP.get() != 0,
+        timer: PREEMPTION_TIMER.get() && !has_broken_timer(signature),
+    }
 }
 
 /// Takes back what was asked for and isn't there, so that the files show what
@@ -60,6 +71,7 @@ pub(crate) fn settle(caps: &VmxCaps, config: &Config) {
         NESTED.set(false);
     }
     EPTAD.set(caps.paging.accessed_dirty);
+    PREEMPTION_TIMER.set(config.has_pin(Pin::PREEMPTION_TIMER));
     VPID.set(config.has_secondary(Secondary::VPID));
     if !config.has_secondary(Secondary::PAUSE_LOOP) {
         PLE_GAP.set(0);

@@ -127,6 +127,19 @@ pub trait Control: Send {
 
     /// Added to the host's TSC when the guest reads its own.
     fn set_tsc_offset(&mut self, offset: u64);
+    /// Whether there are processors that do what [`Self::set_deadline`] says.
+    const EXITS_AT_DEADLINE: bool = false;
+    /// From the next entry on the guest exits when the host's TSC gets to `at`, or no longer; whether this
+    /// processor does that.
+    #[inline]
+    fn set_deadline(&mut self, _at: Option<u64>) -> bool {
+        false
+    }
+    /// Whether there is such a deadline.
+    #[inline]
+    fn has_deadline(&self) -> bool {
+        false
+    }
     /// Runs the guest on second-level tables with this root from the next entry on,
     /// before which its translations are forgotten ([`Self::flush_tlb`]).
     fn set_tables(&mut self, root: u64);

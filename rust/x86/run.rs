@@ -265,6 +265,7 @@ fn block<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
         mailbox::start(cx);
         return Ok(Next::Resume);
     }
+    apic::timer::sleep(cx);
     let is_hlt = cx.state.activity == Activity::Halted && !cx.state.pv.faults.halted;
     let may_poll = is_hlt && cx.state.pv.may_poll();
     let woken = vcpu.halt(may_poll, cx.vm.longest_halt_poll(), || {

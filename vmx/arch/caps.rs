@@ -27,6 +27,15 @@ pub const MSR_PROCBASED_CTLS2: u32 = 0x48b;
 /// IA32_VMX_EPT_VPID_CAP.
 pub const MSR_EPT_VPID_CAP: u32 = 0x48c;
 
+/// Whether the preemption timer of the processor with this signature (CPUID leaf 1, EAX) doesn't count as
+/// it should, as the specification updates of these say: Nehalem, Westmere and an Ivy Bridge.
+pub const fn has_broken_timer(signature: u32) -> bool {
+    matches!(
+        signature,
+        0x106a0 | 0x106a1 | 0x106a4 | 0x106a5 | 0x106e5 | 0x20652 | 0x20655 | 0x206e6 | 0x306a8
+    )
+}
+
 /// Bits of [`MSR_EPT_VPID_CAP`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EptCaps(u64);
@@ -178,6 +187,12 @@ mod tests {
         assert_eq!(caps.paging.root, Level::Table512G);
         assert_eq!(caps.paging.largest_page, Level::Page2M);
         assert!(caps.paging.accessed_dirty);
+    }
+
+    #[test]
+    fn timers_that_do_not_count() {
+        assert!(has_broken_timer(0x106a5));
+        assert!(!has_broken_timer(0x706e5));
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub const MSR_BASIC: u32 = 0x480;
 const MSR_PINBASED_CTLS: u32 = 0x481;
 const MSR_EXIT_CTLS: u32 = 0x483;
 const MSR_ENTRY_CTLS: u32 = 0x484;
+const MSR_MISC: u32 = 0x485;
 const MSR_TRUE_PROCBASED_CTLS: u32 = 0x48e;
 
 /// In [`MSR_BASIC`]: there are MSRs that tell which default settings aren't needed.
@@ -71,11 +72,13 @@ pub struct Wanted {
     pub accessed_dirty: bool,
     /// PAUSE-loop exiting.
     pub pause_loop: bool,
+    /// The preemption timer.
+    pub timer: bool,
 }
 
 impl Wanted {
     /// All of it.
-    pub const ALL: Self = Self { vpid: true, accessed_dirty: true, pause_loop: true };
+    pub const ALL: Self = Self { vpid: true, accessed_dirty: true, pause_loop: true, timer: true };
 
     /// Controls that are left out.
     fn unwanted(self) -> Secondary {
@@ -101,6 +104,29 @@ pub struct Config {
     pub exit: u32,
     /// Entry controls, for a guest that isn't in long mode.
     pub entry: u32,
+    /// How fast the preemption timer is.
+    pub timer: TimerRate,
+}
+
+/// The preemption timer counts down whenever this bit of the TSC changes (A.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimerRate(pub u32);
+
+impl TimerRate {
+    /// Counts for at least `cycles` of the TSC, as many as there can be; none for none.
+    #[inline]
+    pub const fn counts(self, cycles: u64) -> u32 {
+        if cycles == 0 {
+            return 0;
+        }
+        // The first step may come at once, and the last is to be behind the end.
+        let counts = cycles.wrapping_shr(self.0).saturating_add(2);
+        if counts > u32::MAX as u64 {
+            u32::MAX
+        } else {
+            counts as u32
+        }
+    }
 }
 
 impl Config {
@@ -120,7 +146,9 @@ impl Config {
         if basic & ADDRESSES_32 != 0 || basic >> 50 & 0xf != WRITE_BACK || size > 0x1000 {
             return Err(Unusable::Region);
         }
-        let pin = allowed(MSR_PINBASED_CTLS).choose(PIN.bits(), 0).map_err(Unusable::Pin)?;
+        let timer = if wanted.timer { Pin::PREEMPTION_TIMER } else { Pin::empty() };
+        let pins = allowed(MSR_PINBASED_CTLS);
+        let pin = pins.choose(PIN.bits(), timer.bits()).map_err(Unusable::Pin)?;
         let primary = Self::primary(basic, allowed).map_err(Unusable::Primary)?;
         let secondary = allowed(MSR_PROCBASED_CTLS2)
             .choose(0, (SECONDARY & caps.secondary & !wanted.unwanted()).bits())
@@ -134,6 +162,7 @@ impl Config {
             secondary,
             exit,
             entry: entry & !Entry::LONG_MODE.bits(),
+            timer: TimerRate(rdmsr(MSR_MISC).unwrap_or(0) as u32 & 0x1f),
         })
     }
 
@@ -150,6 +179,11 @@ impl Config {
             return Err(CR3.bits());
         }
         Ok(value & !(CLOSED | CR3).bits())
+    }
+
+    /// Whether a pin-based control is on.
+    pub const fn has_pin(&self, control: Pin) -> bool {
+        self.pin & control.bits() == control.bits()
     }
 
     /// Whether a primary control is on.
@@ -188,6 +222,7 @@ mod tests {
                 MSR_PROCBASED_CTLS2 => Some(0x001f_fffe << 32),
                 MSR_EXIT_CTLS => Some(0x0003_6dff | 0x007f_ffff << 32),
                 MSR_ENTRY_CTLS => Some(0x0000_11ff | 0x0000_ffff << 32),
+                MSR_MISC => Some(0x0004_01e5),
                 MSR_EPT_VPID_CAP => Some(EPT),
                 MSR_TRUE_PROCBASED_CTLS => Some(0x0400_6172 | 0xf7f9_fffe << 32),
                 _ => None,
@@ -205,9 +240,10 @@ mod tests {
         let caps =
             VmxCaps::read(cpu(&[])).unwrap().with(Wanted { accessed_dirty: false, ..Wanted::ALL });
         assert!(!caps.paging.accessed_dirty);
-        let wanted = Wanted { vpid: false, pause_loop: false, ..Wanted::ALL };
+        let wanted = Wanted { vpid: false, pause_loop: false, timer: false, ..Wanted::ALL };
         let config = Config::new(&caps, wanted, cpu(&[])).unwrap();
         let unwanted = Secondary::VPID | Secondary::PAUSE_LOOP;
+        assert!(!config.has_pin(Pin::PREEMPTION_TIMER));
         assert_eq!(config.secondary & unwanted.bits(), 0);
         assert!(config.has_secondary(SECONDARY & !unwanted));
     }
@@ -216,7 +252,8 @@ mod tests {
     fn a_processor_with_everything() {
         let config = config(&[]).unwrap();
         assert_eq!(config.revision, 0x1234);
-        assert_eq!(config.pin, 0x3f);
+        assert_eq!(config.pin, 0x7f);
+        assert_eq!(config.timer, TimerRate(5));
         assert!(config.has_primary(PRIMARY & !CLOSED | Primary::TPR_SHADOW));
         assert_eq!(config.primary & (CLOSED | CR3 | CR8).bits(), 0);
         assert!(config.has_secondary(SECONDARY));
@@ -241,6 +278,19 @@ mod tests {
         assert_eq!(config(&[(MSR_BASIC, BASIC & !(2 << 50))]), Err(Unusable::Region));
         assert_eq!(config(&[(MSR_BASIC, BASIC & !(1 << 55))]), Err(Unusable::Primary(3 << 15)));
         assert_eq!(config(&[(MSR_ENTRY_CTLS, 0)]), Err(Unusable::Entry(0xc204)));
+    }
+
+    #[test]
+    fn timers_do_not_end_early() {
+        assert_eq!(TimerRate(5).counts(0), 0);
+        assert_eq!(TimerRate(5).counts(1), 2);
+        assert_eq!(TimerRate(5).counts(320), 12);
+        assert_eq!(TimerRate(0).counts(7), 9);
+        assert_eq!(TimerRate(0).counts(u64::MAX), u32::MAX);
+        for cycles in 1..200 {
+            let first_at_once = u64::from(TimerRate(5).counts(cycles) - 1) * 32;
+            assert!(first_at_once >= cycles);
+        }
     }
 
     #[test]

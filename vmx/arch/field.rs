@@ -290,6 +290,8 @@ slots! {
     EnclsExits = 0x202e,
     /// Whether it executes instructions: 0.
     Activity = 0x4826,
+    /// What the preemption timer counts down from.
+    TimerValue = 0x482e,
 
     /// Why the guest stopped.
     ExitReason = 0x4402,

@@ -1,18 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The host timer behind the timer of a local APIC.
+//! What goes off when the timer of a local APIC is due.
 //!
-//! The vCPU's thread sets it to when the APIC's timer is due. When it goes off, the
-//! thread finds word of that in its mailbox and asks the APIC, so a timer that goes
-//! off late, early or for a setting that is no more does no harm.
+//! While the vCPU runs that is an exit, where the processor can be told to exit when its
+//! TSC gets somewhere. Otherwise, and while the vCPU sleeps, it is a timer of the host,
+//! which the vCPU's thread sets: when it goes off, the thread finds word of that in its
+//! mailbox. The thread asks the APIC then, so an alarm that comes late, early or for a
+//! setting that is no more does no harm.
 
 use crate::{
+    control::Control,
     state::{Cx, VcpuState},
     tsc::Tsc,
     vendor::Vendor,
 };
 use kvm_irqchip::lapic::{Expiry, LocalEvent, Now};
-use kvm_policy::tsc::cycles_to_ns;
-use kvm_sys::{timer, x86::tsc::rdtsc};
+use kvm_policy::tsc::{cycles_to_ns, ns_to_cycles};
+use kvm_sys::{
+    timer,
+    x86::tsc::{self as host_tsc, rdtsc},
+};
 
 /// The two clocks of a vCPU's timer, apart from the vCPU.
 #[derive(Clone, Copy)]
@@ -34,43 +40,119 @@ impl Clock {
     }
 }
 
-/// Sets the host timer to when the APIC's is due; what is due already happens now.
+/// When the APIC's timer is due, by two clocks of the host.
+#[derive(Clone, Copy)]
+struct Moment {
+    /// Monotonic clock, ns.
+    ns: u64,
+    tsc: u64,
+}
+
+impl Clock {
+    /// The moment of an expiry that lies ahead, of a guest's counter of `khz`.
+    fn moment(self, expiry: Expiry, now: Now, khz: u32) -> Option<Moment> {
+        let host = now.tsc.wrapping_sub(self.tsc.offset);
+        match expiry {
+            Expiry::Monotonic(at) => {
+                let left = at.checked_sub(now.ns).filter(|left| *left != 0)?;
+                let cycles = ns_to_cycles(left, host_tsc::khz());
+                Some(Moment { ns: at, tsc: host.saturating_add(cycles) })
+            }
+            Expiry::Tsc(deadline) => {
+                let left = deadline.checked_sub(now.tsc).filter(|left| *left != 0)?;
+                // Up, so that the counter is there when the timer goes off.
+                let ns = now.ns.saturating_add(cycles_to_ns(left, khz)).saturating_add(1);
+                Some(Moment { ns, tsc: host.saturating_add(left) })
+            }
+            Expiry::Never => None,
+        }
+    }
+}
+
+/// Sets up what goes off when the APIC's timer is due; what is due already happens now.
 pub(crate) fn program<V: Vendor>(cx: &mut Cx<'_, V>) {
+    if !exit_at_deadline(cx) {
+        let moment = upcoming(cx);
+        let may_exit = V::Control::EXITS_AT_DEADLINE && !host_tsc::is_unstable();
+        let at = moment.filter(|_| may_exit).map(|moment| moment.tsc);
+        if cx.state.control.set_deadline(at) && may_exit {
+            quiet(cx);
+        } else {
+            set_host(cx, moment);
+        }
+    }
+}
+
+/// The usual case in few steps: the processor exits at a deadline that lies ahead.
+#[inline]
+fn exit_at_deadline<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
+    let expiry = cx.state.apic.as_ref().map(|apic| apic.timer().expiry());
+    let may_exit = V::Control::EXITS_AT_DEADLINE && !host_tsc::is_unstable();
+    let Some(Expiry::Tsc(deadline)) = expiry.filter(|_| may_exit) else {
+        return false;
+    };
+    let now = rdtsc();
+    let left = deadline.saturating_sub(cx.state.tsc.at(now));
+    let is_set = left != 0 && cx.state.control.set_deadline(Some(now.saturating_add(left)));
+    if is_set {
+        quiet(cx);
+    }
+    is_set
+}
+
+/// The vCPU is about to sleep, and doesn't exit: the host timer is to wake it.
+pub(crate) fn sleep<V: Vendor>(cx: &mut Cx<'_, V>) {
+    if cx.state.control.has_deadline() {
+        let moment = upcoming(cx);
+        cx.state.control.set_deadline(None);
+        set_host(cx, moment);
+    }
+}
+
+/// When the timer is due the next time. What is due already becomes past.
+fn upcoming<V: Vendor>(cx: &mut Cx<'_, V>) -> Option<Moment> {
     let clock = Clock::of(cx.state);
     let khz = cx.state.tsc.khz;
-    let host = cx.vcpu.shared().timer();
-    let Some(apic) = &mut cx.state.apic else { return };
-    // What is due becomes past, so it isn't due the second time.
+    let apic = cx.state.apic.as_mut()?;
+    // What becomes past isn't due the second time.
     for _ in 0..2 {
         let expiry = apic.timer().expiry();
         if expiry == Expiry::Never {
             break;
         }
         let now = clock.now();
-        let at = match expiry {
-            Expiry::Monotonic(at) => at,
-            Expiry::Tsc(deadline) => match deadline.checked_sub(now.tsc) {
-                // Up, so that the counter is there when the timer goes off.
-                Some(left) => now.ns.saturating_add(cycles_to_ns(left, khz)).saturating_add(1),
-                None => now.ns,
-            },
-            Expiry::Never => break,
-        };
-        if at > now.ns {
-            host.start(i64::try_from(at).unwrap_or(i64::MAX));
-            return;
+        if let Some(moment) = clock.moment(expiry, now, khz) {
+            return Some(moment);
         }
         if apic.timer_expired(now) != LocalEvent::None {
             cx.state.events.check = true;
         }
     }
+    None
+}
+
+/// Sets the host timer, or stops it.
+fn set_host<V: Vendor>(cx: &Cx<'_, V>, moment: Option<Moment>) {
+    match moment {
+        Some(moment) => {
+            let at = i64::try_from(moment.ns).unwrap_or(i64::MAX);
+            cx.vcpu.shared().timer().start(at);
+        }
+        None => quiet(cx),
+    }
+}
+
+/// Stops the host timer.
+#[inline]
+fn quiet<V: Vendor>(cx: &Cx<'_, V>) {
+    let host = cx.vcpu.shared().timer();
     if host.is_queued() {
         // One that goes off right now finds nothing due.
         let _ = host.try_cancel();
     }
 }
 
-/// The host timer went off.
+/// An alarm went off.
 pub(crate) fn expired<V: Vendor>(cx: &mut Cx<'_, V>) {
     let now = Clock::of(cx.state).now();
     let Some(apic) = &mut cx.state.apic else { return };

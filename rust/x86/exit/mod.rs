@@ -2,6 +2,7 @@
 //! Exits that both vendors have, one file each.
 
 pub mod cpuid;
+pub mod deadline;
 pub mod debug;
 pub mod halt;
 pub mod hypercall;

@@ -18,6 +18,8 @@ mod memory;
 mod objects;
 #[cfg(target_arch = "x86_64")]
 mod sample;
+#[cfg(target_arch = "x86_64")]
+mod timer;
 
 use std::process::ExitCode;
 
@@ -52,7 +54,8 @@ fn run(_options: &Options) -> Result<bool> {
 
 #[cfg(target_arch = "x86_64")]
 fn run(options: &Options) -> Result<bool> {
-    let all = exits::BENCHES.iter().chain(memory::BENCHES).chain(objects::BENCHES);
+    let all =
+        exits::BENCHES.iter().chain(timer::BENCHES).chain(memory::BENCHES).chain(objects::BENCHES);
     let chosen = |name: &str| {
         options.names.is_empty() || options.names.iter().any(|part| name.contains(part.as_str()))
     };

@@ -132,6 +132,7 @@ fn parameters() -> Result<Outcome> {
                 ("eptad", "N"),
                 ("ple_gap", "77"),
                 ("ple_window", "4096"),
+                ("preemption_timer", "Y"),
                 ("dump_invalid_vmcs", "N"),
             ],
         ),

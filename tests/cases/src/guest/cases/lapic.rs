@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The local APIC in the kernel.
 
+use std::thread;
+use std::time::Duration;
+
 use super::super::thread::beside;
 use super::super::vcpu::Vcpu;
 use super::*;
@@ -15,6 +18,7 @@ pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-lapic-periodic", periodic),
     Case::guest("x86/micro-lapic-bus-cycle", bus_cycle),
     Case::guest("x86/micro-lapic-deadline", deadline),
+    Case::guest("x86/micro-lapic-deadline-away", deadline_away),
     Case::guest("x86/micro-lapic-x2apic", x2apic),
     Case::guest("x86/micro-lapic-start", start),
     Case::guest("x86/micro-lapic-started", started),
@@ -197,6 +201,48 @@ fn deadline() -> Result<()> {
     check_eq!(regs.r11, 0, "the deadline after it passed");
     vcpu.expect_trap(0x50, 0)?;
     vcpu.expect_out(0x11, &[1])
+}
+
+/// A deadline that passes while the guest spins, while the VMM has the vCPU, and one that is taken back.
+fn deadline_away() -> Result<()> {
+    let vm = Vm::new()?;
+    vm.create_irqchip()?;
+    vm.need(abi::KVM_CAP_TSC_DEADLINE_TIMER, "KVM_CAP_TSC_DEADLINE_TIMER")?;
+    let mut vcpu = vm.bare_vcpu(0)?;
+    let mut cpuid = vm.supported_cpuid()?;
+    cpuid.leaf_mut(1, 0)?.ecx |= 1 << 24;
+    vcpu.set_cpuid(&cpuid)?;
+    // R8: cycles to the deadline.
+    vcpu.start(
+        Mode::Long,
+        guest!(64;
+            "mov ebx, 0xfee00000", "mov dword ptr [rbx + 0xf0], 0x1ff",
+            "mov dword ptr [rbx + 0x320], 0x40050",
+            "mov ecx, 0x6e0", "sti",
+            "call 5f", "2:", "test r15, r15", "jz 2b", "out 0x10, al",
+            "call 5f", "out 0x11, al", "nop", "out 0x12, al",
+            "call 5f", "xor eax, eax", "xor edx, edx", "wrmsr",
+            "rdtsc", "shl rdx, 32", "lea r9, [rax + rdx]", "lea r9, [r9 + 2 * r8]",
+            "3:", "rdtsc", "shl rdx, 32", "or rax, rdx", "cmp rax, r9", "jb 3b", "out 0x13, al",
+            "5:", "rdtsc", "shl rdx, 32", "or rax, rdx", "add rax, r8", "mov rdx, rax",
+            "shr rdx, 32", "wrmsr", "xor r15d, r15d", "ret"
+        ),
+    )?;
+    vcpu.handle(0x50, guest!(64; "inc r15d", "mov dword ptr [rbx + 0xb0], 0", "iretq"))?;
+    let khz = request::call(vcpu.file(), request::GET_TSC_KHZ, 0)?;
+    let cycles = khz as u64 * 5;
+    vcpu.change_regs(|regs| regs.r8 = cycles)?;
+    let ticks = |vcpu: &Vcpu| vcpu.regs().map(|regs| regs.r15);
+    let mut out = |port| match vcpu.run()? {
+        Exit::Out { port: at, .. } if at == port => ticks(&vcpu),
+        exit => bail!("{}", vcpu.describe(&exit)),
+    };
+    check_eq!(out(0x10)?, 1, "while it spins");
+    check_eq!(out(0x11)?, 0, "before the deadline");
+    thread::sleep(Duration::from_millis(10));
+    check_eq!(out(0x12)?, 1, "after it passed outside");
+    check_eq!(out(0x13)?, 0, "taken back");
+    Ok(())
 }
 
 /// The same by MSRs.

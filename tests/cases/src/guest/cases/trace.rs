@@ -16,8 +16,11 @@ pub(super) const CASES: &[Case] = &[
 
 const TRACEFS: &str = "/sys/kernel/tracing";
 
-/// The fields of events that tools read, each with its offset and size in bytes.
-const FIELDS: &[(&str, &[(&str, u32, u32)])] = &[
+/// A field with its offset and size in bytes.
+type Field = (&'static str, u32, u32);
+
+/// The fields of events that tools read.
+const FIELDS: &[(&str, &[Field])] = &[
     ("kvm_entry", &[("vcpu_id", 8, 4), ("rip", 16, 8), ("intr_info", 28, 4)]),
     (
         "kvm_exit",
