@@ -318,7 +318,8 @@ impl Chip {
         }
     }
 
-    /// Takes a state; which lines can be level-triggered is fixed.
+    /// Takes a state. Userspace may choose a vector base and level-triggered lines that
+    /// the guest itself couldn't.
     pub(super) fn load(&mut self, state: &PicState) {
         *self = Self {
             last: state.last_irr,
@@ -326,7 +327,7 @@ impl Chip {
             imr: state.imr,
             isr: state.isr,
             first: state.priority_add & 7,
-            vector_base: state.irq_base & 0xf8,
+            vector_base: state.irq_base,
             read_isr: state.read_reg_select != 0,
             poll: state.poll != 0,
             special_mask: state.special_mask != 0,
@@ -341,8 +342,8 @@ impl Chip {
             fully_nested: state.special_fully_nested_mode != 0,
             has_icw4: state.init4 != 0,
             // INVARIANT: masked.
-            elcr: state.elcr & self.elcr_mask,
-            elcr_mask: self.elcr_mask,
+            elcr: state.elcr & state.elcr_mask,
+            elcr_mask: state.elcr_mask,
             cascade: self.cascade,
         };
     }

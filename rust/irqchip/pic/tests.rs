@@ -218,10 +218,14 @@ fn state_round_trip() {
     let mut other = Pic::new();
     assert!(other.load(ChipId::First, &state).raised);
     assert_eq!(other.save(ChipId::First), state);
-    let wild = PicState { priority_add: 0xff, init_state: 9, elcr: 0xff, elcr_mask: 0, ..state };
+    let wild = PicState { priority_add: 0xff, init_state: 9, elcr: 0xff, elcr_mask: 0x0e, ..state };
     let _ = other.load(ChipId::Second, &wild);
     let loaded = other.save(ChipId::Second);
-    assert_eq!((loaded.priority_add, loaded.init_state, loaded.elcr), (7, 0, 0xde));
+    assert_eq!((loaded.priority_add, loaded.init_state, loaded.elcr), (7, 0, 0x0e));
+    let odd = PicState { irq_base: 10, elcr: 0, elcr_mask: 0, ..state };
+    let mut other = Pic::new();
+    let _ = other.load(ChipId::First, &odd);
+    assert_eq!(other.save(ChipId::First), odd);
 }
 
 #[derive(Clone, Debug)]

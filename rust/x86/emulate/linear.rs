@@ -62,8 +62,13 @@ pub(crate) fn paging<V: Vendor>(cx: &Cx<'_, V>) -> Paging {
 /// Where a linear address leads, for the guest's kernel.
 pub(super) fn physical<V: Vendor>(cx: &Cx<'_, V>, linear: u64) -> Option<u64> {
     let access = mode::Access { write: false, fetch: false, user: false, smap_override: true };
+    let paging = paging(cx);
+    if matches!(paging.tables, Tables::None) && linear > u32::MAX.into() {
+        // No instruction makes such an address.
+        return None;
+    }
     let guest = cx.vm.memory_of(cx.state.smm.is_active()).guest();
-    walk::translate(&paging(cx), &mut Path::new(&guest), linear, access)
+    walk::translate(&paging, &mut Path::new(&guest), linear, access)
         .ok()
         .map(|translation| translation.gpa.raw())
 }

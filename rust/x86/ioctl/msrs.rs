@@ -88,6 +88,7 @@ fn feature(index: u32) -> Option<u64> {
     let row = find(index).filter(|row| row.feature)?;
     match row.owner {
         Owner::Stored(slot) => host.feature_msrs.read(slot),
+        Owner::Constant(value) => Some(value),
         _ => None,
     }
 }
@@ -125,8 +126,7 @@ pub(crate) fn get_index_list(arg: usize) -> Result<u32> {
 ///
 /// As [`list`].
 pub(crate) fn get_feature_list(arg: usize) -> Result<u32> {
-    let host = host::get()?;
-    list(arg, || feature_list(&host.supported))
+    list(arg, feature_list)
 }
 
 /// Hands a list of numbers to userspace.

@@ -96,6 +96,8 @@ pub(crate) static TABLE: &[Row] = &[
     stored(msr::PAT, Stored::Pat).saved(),
     row(msr::MC0_CTL2, Owner::Mce).range(mce::MAX_BANKS as u32),
     row(msr::MTRR_DEF_TYPE, Owner::Mtrr),
+    // No guest has performance counters.
+    fixed(msr::PERF_CAPABILITIES, 0).needs(&[F::PDCM]).host_exempt().feature(),
     row(msr::MC0_CTL, Owner::Mce).range(4 * mce::MAX_BANKS as u32),
     // Energy counters: what Sandy Bridge guests expect to be there.
     fixed(0x606, 0),

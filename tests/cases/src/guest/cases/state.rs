@@ -485,5 +485,9 @@ fn translate() -> Result<()> {
     mode::map_page(vm.ram(), 0x12_3000, 0x7_8000 | mode::PTE, mode::MORE_TABLES)?;
     check_eq!(translate(0x12_3456)?, (0x7_8456, 1));
     check_eq!(translate(1 << 40)?.1, 0);
+    // Without paging all is as it is, but for what no address can be.
+    vcpu.start(Mode::Flat, &[0xf4])?;
+    check_eq!(translate(0x12_3456)?, (0x12_3456, 1));
+    check_eq!(translate(u64::MAX)?, (u64::MAX, 0));
     Ok(())
 }
