@@ -21,6 +21,8 @@ mod ends;
 #[cfg(target_arch = "x86_64")]
 mod held;
 #[cfg(target_arch = "x86_64")]
+mod kvm_ioctls;
+#[cfg(target_arch = "x86_64")]
 mod libvirt;
 mod linux;
 #[cfg(target_arch = "x86_64")]

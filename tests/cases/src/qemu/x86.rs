@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::case::{Case, Vmm};
 
 use super::linux::Image;
-use super::{control, debian, debug, ends, libvirt, matrix, migrate, robust, tools};
+use super::{control, debian, debug, ends, kvm_ioctls, libvirt, matrix, migrate, robust, tools};
 
 const AMD: &[&str] = &["amd"];
 const INTEL: &[&str] = &["intel"];
@@ -52,6 +52,7 @@ pub(crate) const CASES: &[Case] = &[
     case("migrate-file", "qemu-migrate", || migrate::file("")),
     case("balloon", "qemu-robust", robust::balloon).long(),
     case("unplug", "qemu-robust", robust::unplug),
+    kvm_ioctls_tests(),
     client("perf-kvm", tools::perf_kvm),
     client("kvm-stat", tools::kvm_stat),
     client("libvirt", libvirt::life),
@@ -70,6 +71,14 @@ const fn case(name: &'static str, group: &'static str, body: fn() -> Result<()>)
 const fn client(name: &'static str, body: fn() -> Result<()>) -> Case {
     let vmm = Vmm { group: "clients", mem_mib: 2048, step: Some("clients") };
     Case::vmm(name, AMD, vmm, body).long()
+}
+
+/// They want as many processors as vCPUs.
+const fn kvm_ioctls_tests() -> Case {
+    let vmm = Vmm { group: "kvm-ioctls", mem_mib: 2048, step: Some("kvm-ioctls") };
+    let mut case = Case::vmm("kvm-ioctls", AMD, vmm, kvm_ioctls::tests).long();
+    case.smp = 4;
+    case
 }
 
 /// A case of its own for the intel machine, which is slow.

@@ -8,6 +8,7 @@ mod debian_guest;
 pub(crate) mod debug_kernel;
 mod guests;
 pub(crate) mod kselftest;
+mod kvm_ioctls;
 mod packages;
 mod rust_s390;
 mod s390x;
@@ -42,6 +43,7 @@ pub fn steps() -> Vec<Step> {
         guests::step(),
         debian_guest::step(),
         clients::step(),
+        kvm_ioctls::step(),
         kselftest::step(),
     ]
 }
