@@ -297,6 +297,12 @@ impl VmxControl {
         match self.reason {
             Some(reason) if !reason.is_failed_entry() => {
                 self.vectoring = Event::from_bits(loaded.read(Slot::VectoringInfo.field()));
+                if reason.is_instruction() {
+                    // What going on behind it takes.
+                    for slot in [Slot::InstructionLength, Slot::Interruptibility] {
+                        self.fields.note(slot, loaded.read(slot.field()));
+                    }
+                }
             }
             // The processor may have left it.
             _ => self.fields.forget(Slot::EntryInfo),
@@ -694,8 +700,7 @@ impl Control for VmxControl {
     fn next_rip(&self) -> Option<u64> {
         // With a misconfiguration it isn't defined; processors have it all the same,
         // hypervisors may not.
-        let exit = self.reason.map(Reason::exit);
-        if exit == Some(Exit::EptMisconfiguration) && self.global.nested {
+        if self.global.nested && self.reason.map(Reason::exit) == Some(Exit::EptMisconfiguration) {
             return None;
         }
         let length = self.fields.get(Slot::InstructionLength);

@@ -16,9 +16,19 @@ impl Reason {
     }
 
     /// The reason itself.
-    #[inline]
+    #[inline(always)]
     pub const fn exit(self) -> Exit {
         Exit::from_number(self.0 as u16)
+    }
+
+    /// Whether it is an instruction that is mostly done by whoever handles the exit, so that the guest
+    /// goes on behind it.
+    #[inline]
+    pub const fn is_instruction(self) -> bool {
+        /// CPUID, HLT, VMCALL, moves to and from CRs and DRs, port accesses, RDMSR, WRMSR, PAUSE, accesses to
+        /// devices, XSETBV.
+        const MASK: u64 = 1 << 10 | 1 << 12 | 1 << 18 | 0x1f << 28 | 1 << 40 | 1 << 49 | 1 << 55;
+        self.0 < 64 && 1_u64.wrapping_shl(self.0) & MASK != 0
     }
 }
 
@@ -34,7 +44,7 @@ macro_rules! exits {
 
         impl Exit {
             /// The reason with a number.
-            #[inline]
+            #[inline(always)]
             pub const fn from_number(number: u16) -> Self {
                 match number {
                     $($number => Self::$name,)*
@@ -295,6 +305,12 @@ mod tests {
             (1000, Exit::Other(1000)),
         ] {
             assert_eq!(Exit::from_number(number), exit);
+        }
+        for number in [10, 12, 18, 28, 29, 30, 31, 32, 40, 49, 55] {
+            assert!(Reason(number).is_instruction());
+        }
+        for number in [0, 1, 7, 33, 48, 52, 63, 64, 74, 1 << 31 | 10] {
+            assert!(!Reason(number).is_instruction());
         }
         let failed = Reason(1 << 31 | 33);
         assert!(failed.is_failed_entry());

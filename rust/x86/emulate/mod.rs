@@ -250,9 +250,12 @@ fn length<V: Vendor>(cx: &mut Cx<'_, V>) -> core::result::Result<u8, Stop> {
 /// An instruction was executed and RIP is `next`: what else that means.
 pub(crate) fn advance<V: Vendor>(cx: &mut Cx<'_, V>, next: u64) {
     let control = &mut cx.state.control;
-    let is_long =
-        control.segment(x86_defs::SegReg::Cs).l && control.efer().contains(x86_defs::Efer::LMA);
-    control.set_rip(if is_long { next } else { next & 0xffff_ffff });
+    // RIP gets above 4 GiB in 64-bit mode only: from there, or from right below it.
+    let crosses = next >> 32 != 0 && control.rip() >> 32 == 0;
+    let wraps = crosses
+        && !(control.segment(x86_defs::SegReg::Cs).l
+            && control.efer().contains(x86_defs::Efer::LMA));
+    control.set_rip(if wraps { next & 0xffff_ffff } else { next });
     let had_shadow = control.shadow() != Shadow::None;
     if had_shadow {
         control.set_shadow(Shadow::None);
