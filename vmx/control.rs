@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A vCPU's VMCS as common code sees a control block.
+//! A vCPU's VMCS as common code sees a control block; `set_up`: what it begins with.
 
 use crate::{
     fields::Fields,
     global::{self, Global},
     host_state::Written,
     msr_bitmap::MsrBitmap,
-    params, segments,
+    segments,
     setup::Vmx,
     shared::VmxShared,
     vpid::Vpid,
@@ -25,20 +25,21 @@ use kvm_sys::{
 use kvm_x86::{
     control::{Control, Gprs},
     inject::{interrupts_open, Injected},
-    settings::{no_exit, Settings},
     trace::ExitRecord,
     vendor::X86,
 };
 use vmx_arch::{
     caps::EptCaps,
     config::ept_pointer,
-    control::{Entry, Pin, Primary, Secondary},
+    control::{Entry, Primary, Secondary},
     event::{Event, Interruptibility, Kind},
     exit::{Exit, Reason},
     field::Slot,
 };
 use vmx_hw::{flush_ept, flush_vpid, Vmcs, HOST_RSP_UNKNOWN};
 use x86_defs::{msr, Cr0, Cr4, Dr6, Efer, Rflags, SegReg, Segment, TableReg, Vector};
+
+mod set_up;
 
 /// Bits of CR0 that the guest changes without an exit.
 const CR0_OWNED: Cr0 = Cr0::TS.union(Cr0::WP);
@@ -138,94 +139,6 @@ impl VmxControl {
         control.set_up(&vm.arch().settings);
         control.set_up_guest();
         Ok(control)
-    }
-
-    /// Fields that control what the guest may do.
-    fn set_up(&mut self, settings: &Settings) {
-        let global = self.global;
-        let config = &global.config;
-        let vpid = self.vpid.as_ref().map_or(0, Vpid::number);
-        // A vCPU for which no identifier was left begins with an empty TLB each time.
-        let without = if vpid == 0 { Secondary::VPID.bits() } else { 0 };
-        let mut secondary = config.secondary & !without;
-        let mut primary = config.primary;
-        for (what, exits) in
-            [(no_exit::HLT, Primary::HLT), (no_exit::MWAIT, Primary::MWAIT.union(Primary::MONITOR))]
-        {
-            if settings.lets_through(what) {
-                primary &= !exits.bits();
-            }
-        }
-        if settings.lets_through(no_exit::PAUSE) {
-            secondary &= !Secondary::PAUSE_LOOP.bits();
-        }
-        // In MWAIT a processor may sleep so deeply that the timer stands still.
-        self.has_timer =
-            config.has_pin(Pin::PREEMPTION_TIMER) && !settings.lets_through(no_exit::MWAIT);
-        let timer = if self.has_timer { 0 } else { Pin::PREEMPTION_TIMER.bits() };
-        if self.has_timer {
-            self.fields.set(Slot::TimerValue, u32::MAX.into());
-        }
-        let secondary = secondary;
-        let virtual_apic = self.virtual_apic.physical();
-        let fields = &mut self.fields;
-        for (slot, value) in [
-            (Slot::Pin, (config.pin & !timer).into()),
-            (Slot::Primary, primary.into()),
-            (Slot::Secondary, secondary.into()),
-            (Slot::ExitControls, config.exit.into()),
-            (Slot::EntryControls, config.entry.into()),
-            (Slot::ExceptionBitmap, EXCEPTIONS),
-            (Slot::PageFaultMask, 0),
-            (Slot::PageFaultMatch, 0),
-            (Slot::Cr3Targets, 0),
-            (Slot::ExitStoreCount, 0),
-            (Slot::ExitLoadCount, 0),
-            (Slot::EntryLoadCount, 0),
-            (Slot::EntryInfo, 0),
-            (Slot::TscOffset, 0),
-            (Slot::MsrBitmap, self.msr_bitmap.physical()),
-            (Slot::EptPointer, self.ept_pointer),
-            (Slot::LinkPointer, u64::MAX),
-            (Slot::Cr0Mask, (!CR0_OWNED).bits() | !Cr0::all().bits()),
-            (Slot::Cr4Mask, u64::MAX),
-        ] {
-            fields.set(slot, value);
-        }
-        if config.has_primary(Primary::TPR_SHADOW) {
-            fields.set(Slot::VirtualApic, virtual_apic);
-            fields.set(Slot::TprThreshold, 0);
-        }
-        for (control, slot, value) in [
-            (Secondary::VPID, Slot::Vpid, vpid.into()),
-            (Secondary::PAUSE_LOOP, Slot::PleGap, params::PLE_GAP.get().into()),
-            (Secondary::PAUSE_LOOP, Slot::PleWindow, params::PLE_WINDOW.get().into()),
-            (Secondary::XSAVES, Slot::XssExits, 0),
-            (Secondary::ENCLS, Slot::EnclsExits, u64::MAX),
-        ] {
-            if secondary & control.bits() != 0 {
-                fields.set(slot, value);
-            }
-        }
-    }
-
-    /// Guest state that nobody sets later on.
-    fn set_up_guest(&mut self) {
-        for slot in [
-            Slot::Activity,
-            Slot::Interruptibility,
-            Slot::PendingDebug,
-            Slot::DebugCtl,
-            Slot::SysenterCs,
-            Slot::SysenterEsp,
-            Slot::SysenterEip,
-            Slot::Pdpte0,
-            Slot::Pdpte1,
-            Slot::Pdpte2,
-            Slot::Pdpte3,
-        ] {
-            self.fields.set(slot, 0);
-        }
     }
 
     /// What the exit qualification says.
