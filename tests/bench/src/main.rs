@@ -5,13 +5,16 @@
 //! `bench NAME …` measures everything whose name holds one of the words, or everything, and prints a line
 //! for each: `measured NAME UNIT LEAST MEDIAN`, `skipped NAME REASON` or `failed NAME REASON`. A figure is
 //! the least of [`sample::SAMPLES`] samples: what is above it is the host's timer, which has nothing to do
-//! with what is measured. The median says how far that is. `bench --list` prints names and descriptions.
+//! with what is measured. The median says how far that is. Where threads, timers or allocators take
+//! part, it is the figure. `bench --list` prints names and descriptions.
 //!
 //! Every measurement checks that what it measures happened, by the kernel's own counters
 //! (`KVM_GET_STATS_FD`) or by what the guest sees.
 
 #[cfg(target_arch = "x86_64")]
 mod exits;
+#[cfg(target_arch = "x86_64")]
+mod footprint;
 #[cfg(target_arch = "x86_64")]
 mod memory;
 #[cfg(target_arch = "x86_64")]
@@ -20,6 +23,8 @@ mod objects;
 mod sample;
 #[cfg(target_arch = "x86_64")]
 mod timer;
+#[cfg(target_arch = "x86_64")]
+mod wakes;
 
 use std::process::ExitCode;
 
@@ -54,8 +59,13 @@ fn run(_options: &Options) -> Result<bool> {
 
 #[cfg(target_arch = "x86_64")]
 fn run(options: &Options) -> Result<bool> {
-    let all =
-        exits::BENCHES.iter().chain(timer::BENCHES).chain(memory::BENCHES).chain(objects::BENCHES);
+    let all = exits::BENCHES
+        .iter()
+        .chain(timer::BENCHES)
+        .chain(memory::BENCHES)
+        .chain(objects::BENCHES)
+        .chain(wakes::BENCHES)
+        .chain(footprint::BENCHES);
     let chosen = |name: &str| {
         options.names.is_empty() || options.names.iter().any(|part| name.contains(part.as_str()))
     };

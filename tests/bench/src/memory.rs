@@ -184,9 +184,12 @@ fn log_write() -> Result<Figure> {
     let mut toucher = Toucher::new(MmapAdvise::MADV_NOHUGEPAGE, true)?;
     toucher.set_slot(abi::KVM_MEM_LOG_DIRTY_PAGES)?;
     let mut bitmap = vec![0; SIZE / 4096 / 64];
+    toucher.touch()?;
     samples(PAGES, || {
+        // Protects all pages again. Not every write has to be a fault: some processors log it.
         get_log(&toucher, &mut bitmap)?;
-        toucher.touch_anew(PAGES)
+        all_dirty(&bitmap)?;
+        toucher.touch()
     })
 }
 
