@@ -104,11 +104,8 @@ pub fn prepare(place: &Place, request: &Request) -> Result<Kernel> {
     let name = kernel::name(request.machine, request.kernel)?;
     let mut steps = vec![kernel::step(name)];
     steps.extend(request.machine.needs());
-    if request.guests {
-        steps.push(match request.machine.arch() {
-            Arch::X86 => "guest-kernel",
-            Arch::S390 => "z-qemu",
-        });
+    if request.guests && request.machine.arch() == Arch::X86 {
+        steps.push("guest-kernel");
     }
     steps.extend(request.steps.iter().map(String::as_str));
     setup::make(place, &steps)?;
@@ -192,7 +189,7 @@ fn pack(place: &Place, request: &Request, kernel: &Kernel, path: &Path) -> Resul
         // The machine's own kernel and its console are the guest's, too.
         files.push(kernel.image.clone());
         files.extend(kernel.with_dependencies(machine.boot_modules())?);
-        guest::vmm_s390(place, &mut archive)?;
+        guest::vmm_s390(place, &request.steps, &mut archive)?;
         env.extend(guest::environment_s390(&kernel.image));
     } else if request.guests {
         if request.root() == Root::Initramfs {

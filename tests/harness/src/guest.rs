@@ -60,19 +60,18 @@ pub fn environment_s390(image: &Path) -> Vec<(String, String)> {
 /// Where the IBM Z machine has the kernel's own tests.
 const KSELFTEST_S390: &str = "/usr/libexec/kselftest";
 
-/// Puts the kernel's own tests for s390x into the initramfs of the IBM Z machine, if they were built, and
-/// QEMU with its libraries, if the mirror had it.
-pub fn vmm_s390(place: &Place, archive: &mut Archive) -> Result<()> {
-    let tests = place.cache.path("toolchain/z-kselftest");
-    if tests.exists() {
-        archive.copy(&tests, KSELFTEST_S390)?;
+/// Puts what the steps of a request made into the initramfs of the IBM Z machine, and no more: with a large one
+/// its processors often don't start. The kernel's own tests, and QEMU with its libraries, if the mirror had it.
+pub fn vmm_s390(place: &Place, steps: &[String], archive: &mut Archive) -> Result<()> {
+    let wants = |name: &str| steps.iter().any(|step| step == name);
+    if wants("z-kselftest") {
+        archive.copy(&place.cache.path("toolchain/z-kselftest"), KSELFTEST_S390)?;
     }
-    let root = place.cache.path("toolchain/z-qemu");
-    if !root.join(zqemu::PROGRAM).exists() {
-        return Ok(());
-    }
-    for dir in ["usr", "lib"] {
-        archive.copy(&root.join(dir), &format!("/{dir}"))?;
+    let qemu = place.cache.path("toolchain/z-qemu");
+    if wants("z-qemu") && qemu.join(zqemu::PROGRAM).exists() {
+        for dir in ["usr", "lib"] {
+            archive.copy(&qemu.join(dir), &format!("/{dir}"))?;
+        }
     }
     Ok(())
 }
