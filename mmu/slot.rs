@@ -7,9 +7,8 @@
 
 use crate::addr::{Gfn, Hva, PAGE_SHIFT, PAGE_SIZE};
 
-/// Slots of one address space that userspace may number: 2^15 less those that are
-/// kept for the kernel's own use.
-pub const MAX_SLOTS: u16 = 32764;
+/// Most slots of one address space that userspace may number on any architecture.
+pub const MAX_SLOTS: u16 = 32766;
 
 /// Most frames of a slot, so that page counts fit 31 bits.
 pub const MAX_FRAMES: u64 = (1 << 31) - 1;

@@ -204,6 +204,7 @@ pub(crate) fn parse(vm: &Vm<Sie>, entry: &RoutingEntry) -> Result<Route> {
 
 /// Delivers what an eventfd signals, in any context.
 pub(crate) fn deliver(vm: &Vm<Sie>, route: &Route) -> Delivery {
+    vm.stats().arch.io_set_adapter_int.add_shared(1);
     if vm.check_caller().is_ok() {
         if let Ok(delivery) = indicate(vm, &vm.memory().guest_atomic(), route) {
             return delivery;

@@ -86,6 +86,7 @@ impl AttrDevice<Sie> for Flic {
             group::CLEAR_IO => clear_io(vm, attr)?,
             group::SUPPRESSION_MODE => set_mode(vm, attr)?,
             group::ADAPTER_INTERRUPT => {
+                vm.stats().arch.io_flic_inject_airq.add_shared(1);
                 let id = attr.attr as u32;
                 adapter::interrupt(vm, vm.arch().adapters.get(id).ok_or(EINVAL)?);
             }

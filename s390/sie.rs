@@ -38,6 +38,7 @@ impl Arch for Sie {
     // What an extended system control area has room for.
     const MAX_VCPUS: u32 = 248;
     const MAX_VCPU_ID: u32 = 248;
+    const SLOTS: u16 = 32766;
     const UNKNOWN_VCPU_IOCTL: Error = ENOTTY;
 
     type Vm = VmState;

@@ -23,6 +23,10 @@ statistics! {
     pub(crate) struct VmStats {
         /// Service signals that were injected.
         inject_service_signal: counter,
+        /// Signals that routes to adapters got.
+        io_set_adapter_int: counter,
+        /// Interruptions of adapters from userspace.
+        io_flic_inject_airq: counter,
     }
 }
 

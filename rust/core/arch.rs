@@ -44,6 +44,10 @@ pub trait Arch: Sized + 'static {
     /// Address spaces that a VM has: 1, or 2 if its vCPUs can be in one or the other.
     const ADDRESS_SPACES: u32 = 1;
 
+    /// Slots of one address space that userspace may number, at most
+    /// [`kvm_paging::slot::MAX_SLOTS`].
+    const SLOTS: u16;
+
     /// What a vCPU's file answers to a KVM ioctl that it doesn't know.
     const UNKNOWN_VCPU_IOCTL: Error;
 

@@ -3,7 +3,6 @@
 
 use crate::{arch::Arch, mmu::SecondLevel, vm::Vm, wiring};
 use kvm_event::routes::MAX_ROUTES;
-use kvm_paging::slot::MAX_SLOTS;
 use kvm_sys::cpu_set;
 use kvm_uapi::{
     cap::{
@@ -47,7 +46,7 @@ pub fn check<A: Arch>(capability: usize) -> u32 {
         KVM_CAP_COALESCED_PIO => u32::from(wiring::coalesced_page::<A>().is_some()),
         KVM_CAP_IRQFD | KVM_CAP_IRQFD_RESAMPLE => u32::from(wiring::has_irqchips::<A>()),
         KVM_CAP_IRQ_ROUTING if wiring::has_irqchips::<A>() => MAX_ROUTES,
-        KVM_CAP_NR_MEMSLOTS => u32::from(MAX_SLOTS),
+        KVM_CAP_NR_MEMSLOTS => u32::from(A::SLOTS),
         // A recommendation: more than the host has only wait for each other.
         KVM_CAP_NR_VCPUS => cpu_set::online().min(A::MAX_VCPUS),
         KVM_CAP_MAX_VCPUS => A::MAX_VCPUS,

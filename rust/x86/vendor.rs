@@ -90,6 +90,7 @@ impl<V: Vendor> Arch for X86<V> {
     const MAX_VCPUS: u32 = 1024;
     // Ids carry topology, which leaves gaps.
     const MAX_VCPU_ID: u32 = 4096;
+    const SLOTS: u16 = 32764;
     const UNKNOWN_VCPU_IOCTL: Error = EINVAL;
 
     fn has_vm_type(kind: usize) -> bool {

@@ -12,6 +12,7 @@ use crate::{
 use kernel::error::Result;
 use kvm_core::io_bus::Space;
 use kvm_paging::addr::Gpa;
+use kvm_sys::s390;
 use kvm_uapi::run::reason;
 use s390_arch::{page_reference::PageReference, program::code};
 use zerocopy::IntoBytes;
@@ -20,6 +21,7 @@ use zerocopy::IntoBytes;
 pub(super) fn handle(cx: &mut Cx<'_>) -> Result<Next> {
     let function = operand(cx, cx.state.insn().base2(), 1).unwrap_or(0) as u16;
     match function {
+        0x10 => release_pages(cx),
         // The guest spins.
         0x44 => {
             let _ = cx.vm.vcpus().yield_to_any(cx.vcpu);
@@ -34,6 +36,35 @@ pub(super) fn handle(cx: &mut Cx<'_>) -> Result<Next> {
         0x500 => notify(cx),
         _ => Ok(Next::Intercept),
     }
+}
+
+/// The guest doesn't need the contents of pages any more. Their addresses are real, so
+/// the two pages of the prefix are the first two of the machine.
+fn release_pages(cx: &mut Cx<'_>) -> Result<Next> {
+    let insn = cx.state.insn();
+    let (first, last) = (cx.state.gpr(insn.r1()), cx.state.gpr(insn.r3()));
+    let end = last.wrapping_add(0x1000);
+    if (first | end) & 0xfff != 0 || first >= end || first < 0x2000 {
+        return Ok(inject::program(cx, code::SPECIFICATION));
+    }
+    let release = |first: u64, end: u64| {
+        let (first, end) = (Gpa::new(first).gfn(), Gpa::new(end).gfn());
+        cx.vm.memory().guest().for_each_piece(first, end, s390::discard);
+    };
+    let prefix = u64::from(cx.state.block.prefix());
+    let behind = prefix.saturating_add(0x2000);
+    if end <= prefix || first >= behind {
+        release(first, end);
+        return Ok(Next::Resume);
+    }
+    release(first, prefix.max(first));
+    for page in [0, 0x1000] {
+        if (first..end).contains(&prefix.wrapping_add(page)) {
+            release(page, page.wrapping_add(0x1000));
+        }
+    }
+    release(behind.min(end), end);
+    Ok(Next::Resume)
 }
 
 /// The guest waits for a CPU.

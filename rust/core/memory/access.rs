@@ -11,7 +11,7 @@ use super::{
 };
 use crate::arch::Arch;
 use kernel::{error::Result, prelude::*, sync::Arc};
-use kvm_paging::addr::{Gpa, Hva, PAGE_SIZE};
+use kvm_paging::addr::{Gfn, Gpa, Hva, PAGE_SHIFT, PAGE_SIZE};
 use kvm_sys::{srcu_cell, vmm_memory};
 
 pub use kvm_sys::vmm_memory::Wait;
@@ -158,6 +158,16 @@ impl Guest<'_> {
             slot.mark_dirty(gpa.gfn());
         }
         Ok(exchanged)
+    }
+
+    /// Shows where the VMM has the memory of the frames from `first` up to `end`:
+    /// address and bytes of each piece. What isn't memory is left out.
+    pub fn for_each_piece(&self, first: Gfn, end: Gfn, mut show: impl FnMut(Hva, u64)) {
+        self.slots.for_each_in(first, end, |slot, first, end| {
+            if let Some(address) = slot.address_of(first) {
+                show(address, end.raw().wrapping_sub(first.raw()) << PAGE_SHIFT);
+            }
+        });
     }
 
     /// Where the VMM has an address, and how many of `size` bytes are in the same

@@ -15,7 +15,7 @@ use super::{slots::MemSlot, Memory, Settings};
 use crate::{arch::Arch, mmu::SecondLevel};
 use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::{error::Result, prelude::*, sync::Arc};
-use kvm_paging::{addr::Gfn, flush::FlushDebt, slot::MAX_SLOTS};
+use kvm_paging::{addr::Gfn, flush::FlushDebt};
 use kvm_sys::{process, user};
 use kvm_uapi::memory::{ClearDirtyLog, DirtyLog};
 
@@ -207,9 +207,6 @@ impl<A: Arch> Protect<'_, A> {
 
 /// The slot that a request names, and its log.
 fn logged(settings: &Settings, id: u16) -> Result<(Arc<MemSlot>, Arc<DirtyBitmap>)> {
-    if id >= MAX_SLOTS {
-        return Err(EINVAL);
-    }
     let slot = settings.numbers.get(id).cloned().ok_or(ENOENT)?;
     let log = slot.dirty.clone().ok_or(ENOENT)?;
     Ok((slot, log))

@@ -181,10 +181,11 @@ impl<A: Arch> Memory<A> {
     ///
     /// `EINVAL` for one of another address space.
     fn slot_id(&self, slot: u32) -> Result<u16> {
-        if slot >> SPACE_SHIFT != u32::from(self.number) {
+        let id = slot as u16;
+        if slot >> SPACE_SHIFT != u32::from(self.number) || id >= A::SLOTS {
             return Err(EINVAL);
         }
-        Ok(slot as u16)
+        Ok(id)
     }
 
     /// The VMM's address space.

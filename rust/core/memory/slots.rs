@@ -130,6 +130,16 @@ impl SlotSet {
         overlaps
     }
 
+    /// Calls `f` with each slot that has frames from `first` up to `end`, and those
+    /// frames: first and first behind.
+    pub(crate) fn for_each_in(&self, first: Gfn, end: Gfn, mut f: impl FnMut(&MemSlot, Gfn, Gfn)) {
+        self.by_frame.for_each_in(first.raw(), end.raw(), |slot| {
+            let from = slot.place.first.raw().max(first.raw());
+            let to = slot.place.end().min(end.raw());
+            f(slot, Gfn::new(from), Gfn::new(to));
+        });
+    }
+
     /// The next set: without slot `gone` and with slot `new`.
     ///
     /// # Errors

@@ -11,6 +11,7 @@
 #include <asm/cpacf.h>
 #include <asm/facility.h>
 #include <asm/fpu.h>
+#include <asm/gmap_helpers.h>
 #include <asm/machine.h>
 #include <asm/sysinfo.h>
 #include <asm/timex.h>
@@ -29,6 +30,14 @@ bool kvm_helper_machine_has_esop(void);
 bool kvm_helper_machine_has_esop(void)
 {
 	return machine_has_esop();
+}
+
+void kvm_helper_discard(unsigned long start, unsigned long end);
+void kvm_helper_discard(unsigned long start, unsigned long end)
+{
+	mmap_read_lock(current->mm);
+	gmap_helper_discard(current->mm, start, end);
+	mmap_read_unlock(current->mm);
 }
 
 /* STSI wants a page of its own. */

@@ -10,6 +10,7 @@ pub mod registers;
 pub mod table;
 
 use crate::bindings as own;
+use kvm_paging::addr::Hva;
 
 /// Whether the machine has the interpretive-execution facility with format-2
 /// state descriptions, the only ones in use since z/Architecture.
@@ -68,6 +69,14 @@ pub fn subfunctions() -> [u8; SUBFUNCTIONS] {
     all
 }
 
+/// Lets the pages from `start` on, so many bytes, of the current process go: when they
+/// are touched next, they are as new. In a thread that has memory; may sleep.
+pub fn discard(start: Hva, bytes: u64) {
+    let end = start.raw().saturating_add(bytes);
+    // SAFETY: The thread has memory, as the contract says; any range will do.
+    unsafe { kvm_helper_discard(start.raw(), end) };
+}
+
 /// STORE SYSTEM INFORMATION; whether there is such information.
 pub fn store_system_information(
     function: u8,
@@ -122,6 +131,7 @@ pub fn take_host_fault() -> Option<HostFault> {
 }
 
 extern "C" {
+    fn kvm_helper_discard(start: u64, end: u64);
     fn kvm_helper_machine_has_esop() -> bool;
     fn kvm_helper_stsi(block: *mut kernel::ffi::c_void, fc: i32, sel1: i32, sel2: i32) -> i32;
     fn kvm_helper_subfunctions(all: *mut u8);

@@ -20,6 +20,8 @@ pub(super) const CASES: &[Case] = &[
     case("micro-memory-prefix-dropped", prefix_dropped),
     case("micro-memory-move-page", move_page),
     case("micro-memory-large", large),
+    case("micro-memory-release", release),
+    case("micro-memory-last-slot", last_slot),
 ];
 
 /// Where cases have a second slot.
@@ -172,5 +174,39 @@ fn large() -> Result<()> {
         let found = u64::from_be(ram.read(page * 0x1000)?);
         check_eq!(found, start + page * 0x1000, "page {page}");
     }
+    Ok(())
+}
+
+/// The guest releases pages (DIAGNOSE 10): they are zeroes afterwards, those around them are not.
+fn release() -> Result<()> {
+    let vm = Vm::new()?;
+    let page = |number: u64| DATA + number * 0x1000;
+    for number in 0..4 {
+        vm.write(page(number), 0x1111 * (number + 1))?;
+    }
+    let code = Code::new().load(2, page(1) as i32).load(3, page(2) as i32).diagnose(2, 3, 0x10);
+    let code = [0, 1, 2, 3]
+        .into_iter()
+        .fold(code, |code, number| code.load(4, page(number) as i32).lg(5, 4, 0).report(5));
+    // The first two pages can't be released.
+    let vcpu = vm.start(&code.load(2, 0x1000).diagnose(2, 3, 0x10))?;
+    let mut found = [0; 4];
+    for word in &mut found {
+        *word = vcpu.report()?;
+    }
+    check_eq!(found, [0x1111, 0, 0, 0x4444]);
+    vcpu.expect_wait(vm::PROGRAM_TRAP)?;
+    check_eq!(vm.read_u32(0x8c)?, 0x0004_0006, "specification");
+    Ok(())
+}
+
+/// Slots have as many numbers as the capability says.
+fn last_slot() -> Result<()> {
+    let vm = Vm::new()?;
+    let slots = vm.capability(kvm_uapi::cap::KVM_CAP_NR_MEMSLOTS)?;
+    check_eq!(slots, 32766);
+    let ram = Ram::new(0x10_0000)?;
+    check_eq!(vm.set_slot(slots, 0, SLOT, &ram, ram.size()), Err(Errno::EINVAL));
+    check_eq!(vm.set_slot(slots - 1, 0, SLOT, &ram, ram.size()), Ok(0));
     Ok(())
 }
