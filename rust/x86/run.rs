@@ -200,13 +200,15 @@ fn enter<V: Vendor>(cx: &mut Cx<'_, V>, off: &mut IrqOff) -> bool {
         vcpu.kick.leave();
         return false;
     }
-    let state = &mut *cx.state;
     let here = kernel::cpu::CpuId::current().as_u32();
-    if state.pv.clock.is_from_elsewhere(here) && !cx.vm.arch().clock.is_stable() {
+    if cx.state.pv.clock.is_from_elsewhere(here) && !cx.vm.arch().clock.is_stable() {
         vcpu.requests.set(clock::UPDATE);
         vcpu.kick.leave();
         return false;
     }
+    // While everything is the host's still: who traces may run programs of his own.
+    trace::entry(cx);
+    let state = &mut *cx.state;
     state.has_run = true;
     if let Ok(host) = host::get() {
         host.cpus.enter(&mut state.presence, state.control.user_msrs(), off);
@@ -214,8 +216,6 @@ fn enter<V: Vendor>(cx: &mut Cx<'_, V>, off: &mut IrqOff) -> bool {
     state.fpu.before_entry(off);
     state.extended.before_entry(off);
     debugreg::before_entry(off, state.debug.active());
-    trace::entry(cx);
-    let state = &mut *cx.state;
     guest_mode::timing_enter(off);
     state.extended.before_entry_pkru(off);
     state.control.enter(vcpu.shared().control(), &mut state.gprs, off);
