@@ -123,6 +123,8 @@ ioctls! {
     KVM_GET_ONE_REG = iow::<vcpu::OneReg>(0xab);
     /// vCPU: sets a register by its id.
     KVM_SET_ONE_REG = iow::<vcpu::OneReg>(0xac);
+    /// vCPU: lists registers that have ids; the ids follow their number.
+    KVM_GET_REG_LIST = iowr::<u64>(0xb0);
     /// vCPU: maps memory in advance.
     KVM_PRE_FAULT_MEMORY = iowr::<memory::PreFaultMemory>(0xd5);
 }

@@ -35,6 +35,7 @@ pub(crate) fn check<V: Vendor>(capability: u32) -> u32 {
         | KVM_CAP_MP_STATE
         | KVM_CAP_MSR_PLATFORM_INFO
         | KVM_CAP_NOP_IO_DELAY
+        | KVM_CAP_ONE_REG
         | KVM_CAP_SET_BOOT_CPU_ID
         | KVM_CAP_SET_IDENTITY_MAP_ADDR
         | KVM_CAP_SET_TSS_ADDR

@@ -12,6 +12,7 @@ pub(crate) mod irqchip;
 pub(crate) mod lapic;
 pub(crate) mod mce;
 pub(crate) mod msrs;
+mod one_reg;
 pub(crate) mod regs;
 pub(crate) mod sregs;
 pub(crate) mod sync_regs;

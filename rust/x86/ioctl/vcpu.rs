@@ -2,7 +2,8 @@
 //! The ioctls of an x86 vCPU: which function answers which request.
 
 use super::{
-    attribute, debugregs, events, fpu, guest_debug, lapic, mce, msrs, regs, sregs, translate, xcrs,
+    attribute, debugregs, events, fpu, guest_debug, lapic, mce, msrs, one_reg, regs, sregs,
+    translate, xcrs,
 };
 use crate::{
     apic::vapic, control::Control, cpuid, irqchip::Mode, pv::clock, run, state::Cx, tsc,
@@ -19,8 +20,9 @@ use kvm_uapi::ioctl::{
         KVM_SET_VCPU_EVENTS, KVM_SET_XCRS, KVM_SET_XSAVE, KVM_SMI, KVM_TPR_ACCESS_REPORTING,
         KVM_X86_SETUP_MCE, KVM_X86_SET_MCE,
     },
-    KVM_ENABLE_CAP, KVM_GET_DEVICE_ATTR, KVM_GET_MP_STATE, KVM_HAS_DEVICE_ATTR, KVM_RUN,
-    KVM_SET_DEVICE_ATTR, KVM_SET_MP_STATE, KVM_TRANSLATE,
+    KVM_ENABLE_CAP, KVM_GET_DEVICE_ATTR, KVM_GET_MP_STATE, KVM_GET_ONE_REG, KVM_GET_REG_LIST,
+    KVM_HAS_DEVICE_ATTR, KVM_RUN, KVM_SET_DEVICE_ATTR, KVM_SET_MP_STATE, KVM_SET_ONE_REG,
+    KVM_TRANSLATE,
 };
 
 pub(crate) fn ioctl<V: Vendor>(cx: &mut Cx<'_, V>, request: u32, arg: usize) -> Result<u32> {
@@ -50,6 +52,9 @@ pub(crate) fn ioctl<V: Vendor>(cx: &mut Cx<'_, V>, request: u32, arg: usize) -> 
         KVM_TRANSLATE => translate::translate(cx, arg),
         KVM_GET_MSRS => msrs::get(cx, arg),
         KVM_SET_MSRS => msrs::set(cx, arg),
+        KVM_GET_ONE_REG => one_reg::get(cx, arg),
+        KVM_SET_ONE_REG => one_reg::set(cx, arg),
+        KVM_GET_REG_LIST => one_reg::list(arg),
         KVM_GET_FPU => fpu::get(cx, arg),
         KVM_SET_FPU => fpu::set(cx, arg),
         KVM_GET_XSAVE => fpu::get_xsave(cx, arg),

@@ -15,6 +15,7 @@ pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-state-xcrs", xcrs),
     Case::guest("x86/micro-state-debugregs", debugregs),
     Case::guest("x86/micro-state-msrs", msrs),
+    Case::guest("x86/micro-state-one-reg", one_reg),
     Case::guest("x86/micro-state-events", events),
     Case::guest("x86/micro-state-mp-state", mp_state),
     Case::guest("x86/micro-state-lapic", lapic),
@@ -469,6 +470,37 @@ fn cpuid() -> Result<()> {
     vcpu.set_cpuid(&got).context("the same again after KVM_RUN")?;
     got.leaf_mut(0x4000_00f0, 0)?.ebx = 0x78;
     check_eq!(vcpu.try_set(request::SET_CPUID2, &got), Err(Errno::EINVAL), "another after KVM_RUN");
+    Ok(())
+}
+
+/// MSRs by their ids, one at a time.
+fn one_reg() -> Result<()> {
+    const MSR: u64 = 0x2030_0002 << 32;
+    const GET_ONE_REG: u32 = 0x4010_aeab;
+    const SET_ONE_REG: u32 = 0x4010_aeac;
+    const GET_REG_LIST: u32 = 0xc008_aeb0;
+    const STAR: u64 = 0xc000_0081;
+    let vm = Vm::new()?;
+    vm.need(abi::KVM_CAP_ONE_REG, "KVM_CAP_ONE_REG")?;
+    let vcpu = vm.vcpu(0)?;
+    let ask = |ioctl: u32, id: u64, value: &mut u64| {
+        let register = abi::kvm_one_reg { id, addr: std::ptr::from_mut(value) as u64 };
+        request::give(vcpu.file(), ioctl, &register)
+    };
+    check_eq!(ask(SET_ONE_REG, MSR | STAR, &mut 0x1234_5678), Ok(0));
+    check_eq!(vcpu.msr(STAR as u32)?, Some(0x1234_5678));
+    ensure!(vcpu.set_msr(STAR as u32, 0x77)?, "STAR can't be set");
+    let mut value = 0;
+    check_eq!(ask(GET_ONE_REG, MSR | STAR, &mut value), Ok(0));
+    check_eq!(value, 0x77);
+    // A type that there isn't, 32 bits, another architecture; a memory type that there isn't.
+    for id in [1 << 32, 0x2030_0001 << 32, 0x2020_0002 << 32 | STAR, 0x5030_0000_0000_0002] {
+        check_eq!(ask(GET_ONE_REG, id, &mut value), Err(Errno::EINVAL), "{id:#x}");
+    }
+    ensure!(ask(SET_ONE_REG, MSR | 0x277, &mut 2) != Ok(0), "PAT takes anything");
+    let mut list = [5u64, 0, 0, 0, 0, 0];
+    request::exchange(vcpu.file(), GET_REG_LIST, &mut list).context("KVM_GET_REG_LIST")?;
+    check_eq!(list[0], 0);
     Ok(())
 }
 
