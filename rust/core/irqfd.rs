@@ -22,7 +22,7 @@ use kernel::{
         atomic::{Atomic, Relaxed},
         Arc, ArcBorrow, Mutex,
     },
-    workqueue::{self, Work, WorkItem},
+    workqueue::{Work, WorkItem},
 };
 use kvm_sys::{
     eventfd::{EventFd, EventFile, Hook, Wake},
@@ -55,7 +55,7 @@ impl<A: Arch> Wake for Irqfd<A> {
     fn closed(&self) {
         self.closed.store(true, Relaxed);
         // If it is queued already, it will see this one too.
-        let _ = workqueue::system().enqueue(self.vm.irq().irqfds.clone());
+        let _ = work::queue().enqueue(self.vm.irq().irqfds.clone());
     }
 }
 

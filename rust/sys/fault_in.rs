@@ -13,7 +13,7 @@ use kernel::{
         atomic::{Acquire, Atomic, Release},
         Arc,
     },
-    workqueue::{self, Work, WorkItem},
+    workqueue::{Work, WorkItem},
 };
 use kvm_paging::addr::Hva;
 
@@ -58,7 +58,7 @@ impl<T: Arrival> FaultIn<T> {
             GFP_KERNEL_ACCOUNT,
         )?;
         // It isn't queued yet, so it will be.
-        let _ = workqueue::system_unbound().enqueue(this.clone());
+        let _ = work::queue().enqueue(this.clone());
         Ok(this)
     }
 

@@ -50,6 +50,7 @@ macro_rules! tracepoints {
         }
     };
 }
+#[cfg(CONFIG_X86_64)]
 pub(crate) use tracepoints;
 
 use core::ffi::c_void;
