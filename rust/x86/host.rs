@@ -112,7 +112,7 @@ fn feature_msrs<V: Vendor>() -> FeatureMsrs {
 }
 
 /// Microcode revision of AMD guests; only a guest that looks for errata asks.
-const AMD_UCODE_REV: u64 = 0x0100_0065;
+pub(crate) const AMD_UCODE_REV: u64 = 0x0100_0065;
 
 /// What was found.
 ///

@@ -247,7 +247,10 @@ impl<V: Vendor> VcpuState<V> {
 /// `ENODEV` while no vendor module is loaded.
 fn first_features<V: Vendor>(vm: &Vm<X86<V>>) -> Result<FeatureMsrs> {
     if vm.arch().settings.has_quirk(Quirk::StuffFeatureMsrs) {
-        Ok(host::get()?.feature_msrs)
+        // What the first vCPUs of old had, whatever the host's revision is; and that
+        // LFENCE serializes the guest sets itself.
+        let ucode_rev = if V::AMD { host::AMD_UCODE_REV } else { 1 << 32 };
+        Ok(FeatureMsrs { ucode_rev, de_cfg: 0, ..host::get()?.feature_msrs })
     } else {
         Ok(FeatureMsrs::default())
     }

@@ -123,6 +123,8 @@ pub enum Rule {
     Canonical,
     /// Made canonical, as processors differ in what they refuse.
     MadeCanonical,
+    /// Nothing but zero.
+    Zero,
 }
 
 /// A register, or a range of them with one meaning.
@@ -348,6 +350,8 @@ pub fn check_write(
         Rule::Canonical if is_canonical(value, context.la57) => value,
         Rule::Canonical => return Err(Refusal::Invalid),
         Rule::MadeCanonical => sign_extended(value, context.la57),
+        Rule::Zero if value == 0 => value,
+        Rule::Zero => return Err(Refusal::Invalid),
     };
     Ok((row, value))
 }

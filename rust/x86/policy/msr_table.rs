@@ -97,7 +97,12 @@ pub(crate) static TABLE: &[Row] = &[
     row(msr::MC0_CTL2, Owner::Mce).range(mce::MAX_BANKS as u32),
     row(msr::MTRR_DEF_TYPE, Owner::Mtrr),
     // No guest has performance counters.
-    fixed(msr::PERF_CAPABILITIES, 0).needs(&[F::PDCM]).host_exempt().feature(),
+    row(msr::PERF_CAPABILITIES, Owner::Constant(0))
+        .needs(&[F::PDCM])
+        .host_exempt()
+        .access(Access::Read, Access::ReadWrite)
+        .rule(Rule::Zero)
+        .feature(),
     row(msr::MC0_CTL, Owner::Mce).range(4 * mce::MAX_BANKS as u32),
     // Energy counters: what Sandy Bridge guests expect to be there.
     fixed(0x606, 0),

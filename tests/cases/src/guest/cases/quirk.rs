@@ -98,8 +98,15 @@ fn out_7e() -> Result<()> {
 /// Feature MSRs of a vCPU begin with what the host can give, or with zeroes.
 fn feature_msrs() -> Result<()> {
     const PLATFORM_INFO: u32 = 0xce;
+    const PERF_CAPABILITIES: u32 = 0x345;
     let vm = Vm::new()?;
-    check_eq!(vm.bare_vcpu(0)?.msr(PLATFORM_INFO)?, Some(1 << 31));
+    let vcpu = vm.bare_vcpu(0)?;
+    check_eq!(vcpu.msr(PLATFORM_INFO)?, Some(1 << 31));
+    let amd = Processor::current()? == Processor::Amd;
+    check_eq!(vcpu.msr(0x8b)?, Some(if amd { 0x0100_0065 } else { 1 << 32 }));
+    // There are no counters, and userspace can say so.
+    check_eq!(vcpu.msr(PERF_CAPABILITIES)?, Some(0));
+    ensure!(vcpu.set_msr(PERF_CAPABILITIES, 0)?, "zero is refused");
     let vm = Vm::new()?;
     turn_off(&vm, abi::KVM_X86_QUIRK_STUFF_FEATURE_MSRS)?;
     let vcpu = vm.bare_vcpu(0)?;
