@@ -159,7 +159,12 @@ impl<A: Arch> Drop for Listed<A> {
     fn drop(&mut self) {
         let own = ALL.with(|all| {
             let index = all.vms.iter().position(|vm| Arc::ptr_eq(vm, &self.stats))?;
-            all.vms.remove(index).ok()
+            let own = all.vms.remove(index).ok();
+            if all.vms.is_empty() {
+                // Nobody drops a static: its memory would outlive the module.
+                all.vms = KVec::new();
+            }
+            own
         });
         drop(own);
     }
