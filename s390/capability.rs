@@ -35,9 +35,12 @@ pub(crate) fn check(capability: u32) -> u32 {
         | KVM_CAP_S390_USER_INSTR0
         | KVM_CAP_S390_USER_OPEREXEC
         | KVM_CAP_S390_VCPU_RESETS
+        | KVM_CAP_S390_SKEYS
+        | KVM_CAP_S390_KEYOP
         | KVM_CAP_VM_ATTRIBUTES => 1,
         KVM_CAP_S390_IRQ_STATE => 1,
         KVM_CAP_S390_MEM_OP => mem_op::MOST,
+        KVM_CAP_S390_MEM_OP_EXTENSION => mem_op::EXTENSIONS,
         _ => 0,
     }
 }

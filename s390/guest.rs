@@ -2,7 +2,7 @@
 //! Guest memory by absolute, real and logical addresses.
 
 use crate::{
-    inject,
+    inject, key,
     state::{Cx, Next},
     sync,
 };
@@ -11,6 +11,7 @@ use kvm_core::memory::Kind;
 use kvm_paging::addr::Gpa;
 use s390_arch::{
     dat::{self, Asce, Features, Refused},
+    key::OVERRIDE_KEY,
     program::{code, Program},
     psw::{Mask, Space},
 };
@@ -141,11 +142,11 @@ pub(crate) fn translate(
     let prefix = cx.state.block.prefix();
     let address = cx.state.block.psw.wrap(address);
     let Some(asce) = space(cx, access_register)? else {
-        check_low_address(cx, address, purpose, None)?;
+        check_low_address(cx, address, access_register, purpose, None)?;
         let at = absolute(prefix, address);
         return if exists(cx, at) { Ok(at) } else { Err(addressing()) };
     };
-    check_low_address(cx, address, purpose, Some(asce))?;
+    check_low_address(cx, address, access_register, purpose, Some(asce))?;
     let [cr0, ..] = cx.state.block.control;
     let features = Features { edat1: cr0 & CR0_EDAT != 0, edat2: false };
     let guest = cx.vm.memory();
@@ -159,7 +160,7 @@ pub(crate) fn translate(
     });
     match place {
         Ok(place) if place.is_protected && purpose == Purpose::Store => {
-            Err(refused(code::PROTECTION, address, purpose, cx))
+            Err(refused(Why::Dat, address, access_register, purpose, cx))
         }
         Ok(place) => {
             let at = absolute(prefix, place.real);
@@ -169,7 +170,9 @@ pub(crate) fn translate(
                 Err(addressing())
             }
         }
-        Err(Refused::Program(code)) => Err(refused(code, address, purpose, cx)),
+        Err(Refused::Program(code)) => {
+            Err(refused(Why::Translation(code), address, access_register, purpose, cx))
+        }
         Err(Refused::Memory(error)) => Err(Missed::Host(error)),
     }
 }
@@ -184,35 +187,115 @@ const CR0_LOW_ADDRESS_PROTECTION: u64 = 0x1000_0000;
 fn check_low_address(
     cx: &Cx<'_>,
     address: u64,
+    access_register: u8,
     purpose: Purpose,
     asce: Option<Asce>,
 ) -> Result<(), Missed> {
-    const PRIVATE: u64 = 0x100;
     let [cr0, ..] = cx.state.block.control;
     let is_low = address & !0x11ff == 0;
-    let is_private = asce.is_some_and(|asce| asce.0 & PRIVATE != 0);
-    if purpose == Purpose::Store && is_low && cr0 & CR0_LOW_ADDRESS_PROTECTION != 0 && !is_private {
-        return Err(refused(code::PROTECTION, address, purpose, cx));
+    let is_on = cr0 & CR0_LOW_ADDRESS_PROTECTION != 0 && !is_private(asce);
+    if purpose == Purpose::Store && is_low && is_on {
+        return Err(refused(Why::LowAddress, address, access_register, purpose, cx));
     }
     Ok(())
+}
+
+/// Whether low-address protection lets a store to a real address be.
+///
+/// # Errors
+///
+/// A protection exception.
+pub(crate) fn check_low_real(cx: &Cx<'_>, real: u64) -> Result<(), Missed> {
+    check_low_address(cx, real, 0, Purpose::Store, None)
+}
+
+/// Whether a space is a private one: what protects and frees low addresses isn't for it.
+fn is_private(asce: Option<Asce>) -> bool {
+    const PRIVATE: u64 = 0x100;
+    asce.is_some_and(|asce| asce.0 & PRIVATE != 0)
+}
+
+/// Bytes in one page, as the guest addresses them, and where they are.
+#[derive(Clone, Copy)]
+pub(crate) struct Piece {
+    /// The logical address.
+    pub(crate) address: u64,
+    /// The absolute one.
+    pub(crate) at: u64,
+    /// How many.
+    pub(crate) count: usize,
+}
+
+/// Whether the frame's storage key allows an access with a key (Principles of Operation,
+/// "Key-Controlled Protection").
+///
+/// # Errors
+///
+/// `EOPNOTSUPP` for an address space that isn't implemented.
+pub(crate) fn is_allowed(
+    cx: &Cx<'_>,
+    piece: Piece,
+    access_register: u8,
+    purpose: Purpose,
+    key: u8,
+) -> Result<bool> {
+    const CR0_FETCH_OVERRIDE: u64 = 0x200_0000;
+    const CR0_STORAGE_OVERRIDE: u64 = 0x100_0000;
+    /// Bytes from address 0 on that fetch-protection override is about.
+    const FETCH_OVERRIDE: u64 = 2048;
+    let (keys, gfn) = (key::of(&cx.vm), Gpa::new(piece.at).gfn());
+    let is_store = purpose == Purpose::Store;
+    if keys.allows(gfn, key, is_store) {
+        return Ok(true);
+    }
+    let [cr0, ..] = cx.state.block.control;
+    if cr0 & CR0_STORAGE_OVERRIDE != 0 && keys.allows(gfn, OVERRIDE_KEY, is_store) {
+        return Ok(true);
+    }
+    let end = cx.state.block.psw.wrap(piece.address).checked_add(piece.count as u64);
+    let is_low = end.is_some_and(|end| end <= FETCH_OVERRIDE);
+    let is_on = !is_store && cr0 & CR0_FETCH_OVERRIDE != 0 && is_low;
+    Ok(is_on && !is_private(space(cx, access_register)?))
 }
 
 fn addressing() -> Missed {
     Missed::Program(Program::new(code::ADDRESSING))
 }
 
+/// Why an access is refused.
+#[derive(Clone, Copy)]
+enum Why {
+    /// There is no translation, for a reason with this code.
+    Translation(u16),
+    /// The guest's tables protect the page.
+    Dat,
+    /// Low-address protection.
+    LowAddress,
+    /// The storage key.
+    Key,
+    /// The storage key, after some of the access was done.
+    KeyLater,
+}
+
 /// The interruption for an address that isn't to be used so.
-fn refused(code: u16, address: u64, purpose: Purpose, cx: &Cx<'_>) -> Missed {
-    // Bits 52 and 53: store or fetch. Bit 61: the address is valid. Bits 62 and
-    // 63: the space.
+fn refused(why: Why, address: u64, access_register: u8, purpose: Purpose, cx: &Cx<'_>) -> Missed {
+    // Bits 52 and 53: store or fetch. Bits 56, 60 and 61: what protects, 0 if the
+    // instruction is terminated. Bits 62 and 63: the space.
     let kind = match purpose {
         Purpose::Store => 0x400,
         Purpose::Fetch => 0x800,
     };
-    let valid = if code == code::PROTECTION { 4 } else { 0 };
+    let (code, what) = match why {
+        Why::Translation(code) => (code, 0),
+        Why::Dat => (code::PROTECTION, 0x4),
+        Why::LowAddress => (code::PROTECTION, 0x80),
+        Why::Key => (code::PROTECTION, 0x8),
+        Why::KeyLater => (code::PROTECTION, 0),
+    };
     let space = cx.state.block.psw.space() as u64;
-    let translation = address & !0xfff | kind | valid | space;
-    Missed::Program(Program { translation, ..Program::new(code) })
+    let translation = address & !0xfff | kind | what | space;
+    let exception_access = access_register;
+    Missed::Program(Program { translation, exception_access, ..Program::new(code) })
 }
 
 /// Goes through a range page by page: absolute address, and number of bytes.
@@ -222,16 +305,23 @@ fn pages(
     access_register: u8,
     length: usize,
     purpose: Purpose,
+    key: u8,
     mut page: impl FnMut(u64, usize) -> Result,
 ) -> Result<(), Missed> {
     // First all of it is looked at: nothing happens if some of it isn't there.
     for check in [true, false] {
         let mut done = 0_usize;
         while done < length {
-            let at = address.wrapping_add(done as u64);
-            let in_page = 0x1000_u64.wrapping_sub(at & 0xfff) as usize;
+            let address = cx.state.block.psw.wrap(address.wrapping_add(done as u64));
+            let in_page = 0x1000_u64.wrapping_sub(address & 0xfff) as usize;
             let count = in_page.min(length.wrapping_sub(done));
-            let at = translate(cx, at, access_register, purpose)?;
+            let at = translate(cx, address, access_register, purpose)?;
+            let piece = Piece { address, at, count };
+            if check && !is_allowed(cx, piece, access_register, purpose, key)? {
+                let is_later = done != 0 && purpose == Purpose::Store;
+                let why = if is_later { Why::KeyLater } else { Why::Key };
+                return Err(refused(why, address, access_register, purpose, cx));
+            }
             if !check {
                 page(at, count)?;
             }
@@ -241,7 +331,7 @@ fn pages(
     Ok(())
 }
 
-/// Whether all of a range can be accessed.
+/// Whether all of a range can be accessed with a key.
 ///
 /// # Errors
 ///
@@ -252,11 +342,12 @@ pub(crate) fn check(
     access_register: u8,
     length: usize,
     purpose: Purpose,
+    key: u8,
 ) -> Result<(), Missed> {
-    pages(cx, address, access_register, length, purpose, |_, _| Ok(()))
+    pages(cx, address, access_register, length, purpose, key, |_, _| Ok(()))
 }
 
-/// Reads bytes at a logical address of the guest that runs.
+/// Reads bytes at a logical address of the guest that runs, whatever their storage keys.
 ///
 /// # Errors
 ///
@@ -267,9 +358,24 @@ pub(crate) fn read(
     access_register: u8,
     bytes: &mut [u8],
 ) -> Result<(), Missed> {
+    read_with_key(cx, address, access_register, bytes, 0)
+}
+
+/// As [`read`], with an access key.
+///
+/// # Errors
+///
+/// As [`read`].
+pub(crate) fn read_with_key(
+    cx: &Cx<'_>,
+    address: u64,
+    access_register: u8,
+    bytes: &mut [u8],
+    key: u8,
+) -> Result<(), Missed> {
     let length = bytes.len();
     let mut rest = bytes;
-    pages(cx, address, access_register, length, Purpose::Fetch, |at, count| {
+    pages(cx, address, access_register, length, Purpose::Fetch, key, |at, count| {
         let (now, later) = core::mem::take(&mut rest).split_at_mut_checked(count).ok_or(EFAULT)?;
         cx.vm.memory().read(Gpa::new(at), now)?;
         rest = later;
@@ -277,7 +383,7 @@ pub(crate) fn read(
     })
 }
 
-/// Writes bytes at a logical address of the guest that runs.
+/// Writes bytes at a logical address of the guest that runs, whatever their storage keys.
 ///
 /// # Errors
 ///
@@ -288,8 +394,23 @@ pub(crate) fn write(
     access_register: u8,
     bytes: &[u8],
 ) -> Result<(), Missed> {
+    write_with_key(cx, address, access_register, bytes, 0)
+}
+
+/// As [`write`], with an access key.
+///
+/// # Errors
+///
+/// As [`write`].
+pub(crate) fn write_with_key(
+    cx: &Cx<'_>,
+    address: u64,
+    access_register: u8,
+    bytes: &[u8],
+    key: u8,
+) -> Result<(), Missed> {
     let mut rest = bytes;
-    pages(cx, address, access_register, bytes.len(), Purpose::Store, |at, count| {
+    pages(cx, address, access_register, bytes.len(), Purpose::Store, key, |at, count| {
         let (now, later) = rest.split_at_checked(count).ok_or(EFAULT)?;
         cx.vm.memory().write(Gpa::new(at), now)?;
         rest = later;

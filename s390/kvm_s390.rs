@@ -19,6 +19,7 @@ mod floating;
 mod guest;
 mod inject;
 mod ioctl;
+mod key;
 mod pfault;
 mod run;
 mod shared;

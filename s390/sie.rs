@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What the core asks of an architecture, answered for IBM Z.
 
-use crate::{capability, ioctl, shared::Shared, state::VcpuState, vm::VmState, KvmS390};
+use crate::{capability, ioctl, key::Keys, shared::Shared, state::VcpuState, vm::VmState, KvmS390};
 use kernel::{
     prelude::*,
     sync::{Arc, ArcBorrow},
@@ -121,6 +121,7 @@ impl Arch for Sie {
 
 impl Paging for Sie {
     type Format = Dat;
+    type Tags = Keys;
     const DEVICE_MEMORY: MemoryType = MemoryType::WriteBack;
 
     fn config() -> Result<(Dat, PagingCaps)> {

@@ -93,6 +93,10 @@ impl VcpuState {
         }
         block.intercept_control =
             intercept_control::ISKE | intercept_control::SSKE | intercept_control::RRBE;
+        if !s390::tells_protection() {
+            // What only the host protects isn't protected.
+            block.intercept_control |= intercept_control::TPROT;
+        }
         block.intercept_control |= operation_control(vm);
         block.hypervisor = KVM;
         block.epoch = vm.arch().epoch.load(Relaxed);

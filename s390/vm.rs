@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What a VM has besides what all architectures share.
 
-use crate::{adapter::Adapters, floating::FloatingSet};
+use crate::{adapter::Adapters, floating::FloatingSet, key::Section};
 use kernel::{
-    new_spinlock,
+    new_mutex, new_spinlock,
     prelude::*,
     sync::{
         atomic::{Acquire, Atomic, Release},
-        SpinLock,
+        Mutex, SpinLock,
     },
 };
 use kvm_sys::s390;
@@ -124,6 +124,9 @@ pub(crate) struct VmState {
     pub(crate) functions: SpinLock<[u8; s390::SUBFUNCTIONS]>,
     /// Added to the host's clock, by all vCPUs.
     pub(crate) epoch: Atomic<u64>,
+    /// For ioctls of the VM that are about storage keys.
+    #[pin]
+    pub(crate) section: Mutex<Section>,
 }
 
 impl VmState {
@@ -138,6 +141,7 @@ impl VmState {
             model <- new_spinlock!(Model::of_host(), "kvm_s390_model"),
             functions <- new_spinlock!([0; s390::SUBFUNCTIONS], "kvm_s390_functions"),
             epoch: Atomic::new(0),
+            section <- new_mutex!(None, "kvm_s390_section"),
         })
     }
 }

@@ -55,6 +55,7 @@ impl Vendor for Svm {
 
 impl Paging for Svm {
     type Format = Npt;
+    type Tags = ();
     // The host's MTRRs and the guest's PAT decide.
     const DEVICE_MEMORY: MemoryType = MemoryType::WriteBack;
 

@@ -221,4 +221,6 @@ capabilities! {
     KVM_CAP_X86_APIC_BUS_CYCLES_NS = 237;
     /// Userspace can have all operation exceptions.
     KVM_CAP_S390_USER_OPEREXEC = 246;
+    /// `KVM_S390_KEYOP`.
+    KVM_CAP_S390_KEYOP = 247;
 }

@@ -42,6 +42,13 @@ crate::layout::abi_structs! {
         flags: u32,
         reserved: [u32; 9],
     }
+    /// An operation on one storage key.
+    KeyOp = kvm_s390_keyop {
+        guest_addr: u64,
+        key: u8,
+        operation: u8,
+        pad: [u8; 6],
+    }
     /// The program status word to start with.
     Psw = kvm_s390_psw {
         mask: u64,

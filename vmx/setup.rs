@@ -55,6 +55,7 @@ impl Vendor for Vmx {
 
 impl Paging for Vmx {
     type Format = Ept;
+    type Tags = ();
     // The type in the table is all there is.
     const DEVICE_MEMORY: MemoryType = MemoryType::Uncached;
 

@@ -8,7 +8,7 @@
 use core::marker::PhantomData;
 use kernel::{error::Result, prelude::*, sync::rcu};
 use kvm_paging::{
-    addr::Gfn,
+    addr::{Gfn, Pfn},
     caps::PagingCaps,
     entry::{Access, Leaf, MemoryType},
     flush::FlushDebt,
@@ -76,6 +76,16 @@ pub trait SecondLevel: Send + Sync + Sized + 'static {
     /// `ENOMEM`.
     fn top_up(spare: &mut Self::Spare) -> Result;
 
+    /// Makes ready to map `gfn`, before the map section. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    #[inline]
+    fn prepare(&self, _gfn: Gfn) -> Result {
+        Ok(())
+    }
+
     /// What is there for an access to `gfn`.
     fn look(&self, gfn: Gfn, access: Access) -> Look;
 
@@ -124,10 +134,53 @@ pub trait SecondLevel: Send + Sync + Sized + 'static {
     fn is_young(&self, first: Gfn, end: Gfn) -> bool;
 }
 
+/// What a machine keeps of each page of its memory beside the contents, and guests
+/// have of theirs: protection keys, for example. `()`: nothing.
+pub trait Tags: Sized + Send + Sync + 'static {
+    /// Those of a new VM. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    fn new() -> Result<Self>;
+
+    /// Makes ready to map `gfn`, before the map section. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    #[inline]
+    fn prepare(&self, _gfn: Gfn) -> Result {
+        Ok(())
+    }
+
+    /// Lets `map` map `gfn` to a page, in a map section, and gives the page the tags of
+    /// the frame. `now` tells the page that is mapped.
+    #[inline]
+    fn map<R>(
+        &self,
+        _gfn: Gfn,
+        _page: Pfn,
+        _now: impl FnOnce() -> Option<Pfn>,
+        map: impl FnOnce() -> R,
+    ) -> R {
+        map()
+    }
+}
+
+impl Tags for () {
+    fn new() -> Result<Self> {
+        Ok(())
+    }
+}
+
 /// What a vendor says of its tables.
 pub trait Paging: 'static {
     /// Their bits.
     type Format: Format + InMemory + Send + Sync;
+
+    /// What pages have besides; then all are mapped one by one, never in larger sizes.
+    type Tags: Tags;
 
     /// How device memory is mapped: [`MemoryType::WriteBack`] where the host's and
     /// the guest's own types decide anyway.
@@ -153,6 +206,7 @@ pub struct TwoLevel<P: Paging> {
     format: P::Format,
     caps: PagingCaps,
     frames: u64,
+    tags: P::Tags,
     root: <MemoryOf<P> as TableMemory>::Root,
     _paging: PhantomData<fn() -> P>,
 }
@@ -170,6 +224,24 @@ impl<P: Paging> TwoLevel<P> {
             self.caps.root,
         )
     }
+
+    /// What pages have beside their contents.
+    pub fn tags(&self) -> &P::Tags {
+        &self.tags
+    }
+
+    /// The page that a frame is mapped to. It may be the host's again as soon as the
+    /// caller's map section ends.
+    pub fn page(&self, gfn: Gfn) -> Option<Pfn> {
+        if gfn.raw() >= self.frames {
+            return None;
+        }
+        let _reader = rcu::read_lock();
+        let found = self.space().find(gfn);
+        let leaf = self.format.as_leaf(found.entry, found.level)?;
+        let inside = P::Format::GEOMETRY.frames(found.level).wrapping_sub(1);
+        Some(Pfn::new(leaf.pfn.raw() | gfn.raw() & inside))
+    }
 }
 
 impl<P: Paging> SecondLevel for TwoLevel<P> {
@@ -183,7 +255,7 @@ impl<P: Paging> SecondLevel for TwoLevel<P> {
         let reach = P::Format::GEOMETRY.reach(caps.root);
         let bits = P::physical_bits().saturating_sub(kvm_paging::addr::PAGE_SHIFT);
         let frames = reach.min(1_u64.checked_shl(bits).unwrap_or(u64::MAX));
-        Ok(Self { format, caps, frames, root, _paging: PhantomData })
+        Ok(Self { format, caps, frames, tags: P::Tags::new()?, root, _paging: PhantomData })
     }
 
     fn root(&self) -> u64 {
@@ -206,6 +278,11 @@ impl<P: Paging> SecondLevel for TwoLevel<P> {
     #[inline]
     fn top_up(spare: &mut Self::Spare) -> Result {
         MemoryOf::<P>::top_up(spare)
+    }
+
+    #[inline]
+    fn prepare(&self, gfn: Gfn) -> Result {
+        self.tags.prepare(gfn)
     }
 
     #[inline]
@@ -238,7 +315,8 @@ impl<P: Paging> SecondLevel for TwoLevel<P> {
         spare: &mut Self::Spare,
         sizes: &mut Sizes,
     ) -> Result<(Mapped, FlushDebt), Failed> {
-        self.space().map(gfn, level, leaf, spare, sizes)
+        let map = || self.space().map(gfn, level, leaf, spare, sizes);
+        self.tags.map(gfn, leaf.pfn, || self.page(gfn), map)
     }
 
     fn mark_mmio(&self, gfn: Gfn, spare: &mut Self::Spare) -> Result<(), Failed> {

@@ -11,6 +11,7 @@
 //! - [`page_reference`]: page faults that guests handle.
 //! - [`sigp`]: SIGNAL PROCESSOR; [`sysinfo`]: STORE SYSTEM INFORMATION.
 //! - [`indicator`]: bits of guest memory that adapters set.
+//! - [`key`]: storage keys.
 //! - [`facility`]: facilities, and which of them guests get.
 //!
 //! Sources: z/Architecture Principles of Operation (SA22-7832), System/370
@@ -29,6 +30,7 @@ pub mod facility;
 pub mod indicator;
 pub mod insn;
 pub mod intercept;
+pub mod key;
 pub mod lowcore;
 pub mod page_reference;
 pub mod pending;

@@ -2,7 +2,7 @@
 //! Control instructions: PSW, prefix, control registers, clock.
 
 use crate::{
-    guest::{self, Missed, Purpose},
+    guest::{self, Missed, Piece, Purpose},
     inject,
     state::{set_prefix, Cx, Next},
 };
@@ -143,14 +143,31 @@ pub(super) fn sck(cx: &mut Cx<'_>) -> Result<Next> {
     Ok(Next::Resume)
 }
 
-/// TEST PROTECTION, as far as the guest's tables and the slots know.
+/// TEST PROTECTION: what the guest's tables, the frame's key and the slot allow.
 pub(super) fn tprot(cx: &mut Cx<'_>) -> Result<Next> {
-    let place = cx.state.insn().sse1();
-    let address = place.resolve(&cx.state.gprs);
-    let condition = match guest::translate(cx, address, place.base, Purpose::Store) {
-        Ok(at) => u8::from(cx.vm.memory().kind(Gpa::new(at)) == Kind::ReadOnly),
+    let insn = cx.state.insn();
+    let place = insn.sse1();
+    let address = cx.state.block.psw.wrap(place.resolve(&cx.state.gprs));
+    let key = (insn.sse2().resolve(&cx.state.gprs) >> 4 & 0xf) as u8;
+    let store = match guest::translate(cx, address, place.base, Purpose::Store) {
+        // The guest's own protection: perhaps it can be fetched.
+        Err(Missed::Program(program)) if program.code == code::PROTECTION => None,
+        other => Some(other),
+    };
+    let may_store = store.is_some();
+    let fetch = || guest::translate(cx, address, place.base, Purpose::Fetch);
+    let condition = match store.unwrap_or_else(fetch) {
+        Ok(at) => {
+            let piece = Piece { address, at, count: 1 };
+            let allows = |purpose| guest::is_allowed(cx, piece, place.base, purpose, key);
+            let is_writable = may_store && cx.vm.memory().kind(Gpa::new(at)) == Kind::Memory;
+            if !allows(Purpose::Fetch)? {
+                2
+            } else {
+                u8::from(!is_writable || !allows(Purpose::Store)?)
+            }
+        }
         Err(Missed::Program(program)) => match program.code {
-            code::PROTECTION => 1,
             code::ADDRESSING => return Ok(inject::program(cx, code::ADDRESSING)),
             code::TRANSLATION_SPECIFICATION => return Ok(inject::program_with(cx, program)),
             _ => 3,
@@ -168,13 +185,18 @@ pub(super) fn test_block(cx: &mut Cx<'_>) -> Result<Next> {
     if !guest::exists(cx, at) {
         return Ok(inject::program(cx, code::ADDRESSING));
     }
-    let zeroes = [0_u8; 512];
-    for part in 0..8_u64 {
-        cx.vm.memory().write(Gpa::new(at.wrapping_add(part.wrapping_mul(512))), &zeroes)?;
-    }
+    clear_page(cx, at)?;
     cx.state.set_gpr(0, 0);
     cx.state.block.psw.set_condition(0);
     Ok(Next::Resume)
+}
+
+/// Clears a page at an absolute address.
+pub(super) fn clear_page(cx: &Cx<'_>, at: u64) -> Result {
+    let zeroes = [0_u8; 512];
+    (0..8_u64).try_for_each(|part| {
+        cx.vm.memory().write(Gpa::new(at.wrapping_add(part.wrapping_mul(512))), &zeroes)
+    })
 }
 
 /// The control registers from `first` to `last`, which may wrap around.

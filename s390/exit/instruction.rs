@@ -26,7 +26,7 @@ pub(super) fn handle(cx: &mut Cx<'_>) -> Result<Next> {
         0xb7 => privileged(cx, control::lctl),
         0xb9 => match low {
             0x8d => control::epsw(cx),
-            0xaf => privileged(cx, key::pfmf),
+            0xaf => key::pfmf(cx),
             _ => Ok(Next::Intercept),
         },
         0xe5 if low == 0x01 => privileged(cx, control::tprot),

@@ -4,6 +4,7 @@
 mod attr;
 pub(crate) mod clock;
 pub(crate) mod irq;
+mod key;
 pub(crate) mod mem_op;
 mod one_reg;
 mod regs;

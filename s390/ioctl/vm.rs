@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The ioctls of a VM: which function answers which request.
 
-use super::{attr, irq, mem_op};
+use super::{attr, irq, key, mem_op};
 use crate::{sie::Sie, vm::Choice};
 use kernel::prelude::*;
 use kvm_core::vm::Vm;
 use kvm_uapi::ioctl::{
-    s390::{KVM_S390_INTERRUPT, KVM_S390_MEM_OP},
+    s390::{
+        KVM_S390_GET_SKEYS, KVM_S390_INTERRUPT, KVM_S390_KEYOP, KVM_S390_MEM_OP, KVM_S390_SET_SKEYS,
+    },
     KVM_CREATE_IRQCHIP, KVM_GET_DEVICE_ATTR, KVM_HAS_DEVICE_ATTR, KVM_SET_DEVICE_ATTR,
 };
 
@@ -14,6 +16,9 @@ pub(crate) fn ioctl(vm: &Vm<Sie>, request: u32, arg: usize) -> Result<u32> {
     match request {
         KVM_S390_INTERRUPT => irq::inject_floating(vm, arg),
         KVM_S390_MEM_OP => mem_op::vm(vm, arg),
+        KVM_S390_GET_SKEYS => key::get(vm, arg),
+        KVM_S390_SET_SKEYS => key::set(vm, arg),
+        KVM_S390_KEYOP => key::operate(vm, arg),
         KVM_CREATE_IRQCHIP => create_irqchip(vm),
         KVM_HAS_DEVICE_ATTR => attr::has(arg),
         KVM_GET_DEVICE_ATTR => attr::get(vm, arg),

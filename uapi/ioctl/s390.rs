@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Ioctls that only s390 has, or has with structures of its own.
 
-use super::{io, ior, iow};
+use super::{io, ior, iow, iowr};
 use crate::s390;
 
 ioctls! {
@@ -18,6 +18,8 @@ ioctls! {
     KVM_S390_GET_SKEYS = iow::<s390::Skeys>(0xb2);
     /// VM: sets storage keys.
     KVM_S390_SET_SKEYS = iow::<s390::Skeys>(0xb3);
+    /// VM: reads or changes one storage key.
+    KVM_S390_KEYOP = iowr::<s390::KeyOp>(0x53);
 
     /// vCPU: reads the general registers.
     KVM_GET_REGS = ior::<s390::Regs>(0x81);

@@ -160,6 +160,29 @@ impl Guest<'_> {
         Ok(exchanged)
     }
 
+    /// Lets `change` change `size` bytes of one page in its own way, at the address where
+    /// the VMM has them; it says whether it did.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::write`]; `EFAULT` for bytes of two pages; those of `change`.
+    pub fn change(
+        &self,
+        gpa: Gpa,
+        size: usize,
+        change: impl FnOnce(Hva) -> Result<bool>,
+    ) -> Result<bool> {
+        let (slot, address, now) = self.place(gpa, size)?;
+        if slot.read_only || now != size {
+            return Err(EFAULT);
+        }
+        let changed = change(address)?;
+        if changed {
+            slot.mark_dirty(gpa.gfn());
+        }
+        Ok(changed)
+    }
+
     /// Shows where the VMM has the memory of the frames from `first` up to `end`:
     /// address and bytes of each piece. What isn't memory is left out.
     pub fn for_each_piece(&self, first: Gfn, end: Gfn, mut show: impl FnMut(Hva, u64)) {

@@ -141,6 +141,18 @@ impl<A: Arch> Memory<A> {
         self.fault_in(*index, spare, slot, Attempt { gfn, write, wait })
     }
 
+    /// Runs `with` in the map section of a vCPU: what is mapped in it doesn't go back to
+    /// the host before the end. `with` doesn't sleep.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` without a section, which can't be.
+    pub fn inside<R>(&self, me: &VcpuMemory<A>, with: impl FnOnce() -> R) -> Result<R> {
+        let own = self.sections.get(me.index).ok_or(EINVAL)?;
+        let _inside = own.section().enter();
+        Ok(with())
+    }
+
     /// Whether `gpa` is known to be a device's. False says nothing. Never sleeps.
     pub fn is_mmio(&self, gpa: Gpa) -> bool {
         self.tables.look(gpa.gfn(), Access::READ) == Look::Mmio
@@ -187,6 +199,7 @@ impl<A: Arch> Memory<A> {
     ) -> Result<(Fault, Level)> {
         let Attempt { gfn, write, wait } = attempt;
         A::Tables::top_up(spare)?;
+        self.tables.prepare(gfn)?;
         let address = slot.address_of(gfn).ok_or(EFAULT)?;
         const RETRY: (Fault, Level) = (Fault::Retry, Level::Page4K);
         let Some(seen) = self.changes.begin(address.raw()) else { return Ok(RETRY) };

@@ -193,6 +193,11 @@ impl<A: Arch> Memory<A> {
         &self.space
     }
 
+    /// The tables that map it.
+    pub fn tables(&self) -> &A::Tables {
+        &self.tables
+    }
+
     /// Physical address of the tables' root. Constant.
     pub fn root(&self) -> u64 {
         self.tables.root()

@@ -21,6 +21,18 @@ impl<A: Arch> Memory<A> {
     }
 }
 
+impl<A: Arch> Memory<A> {
+    /// Runs `change` while nothing is mapped and nothing can be. It doesn't sleep.
+    pub fn while_unmapped<R>(&self, change: impl FnOnce() -> R) -> R {
+        self.changes.raise(0, u64::MAX);
+        self.wait_for_sections();
+        self.zap(Gfn::new(0), Gfn::new(u64::MAX), true);
+        let result = change();
+        self.changes.lower();
+        result
+    }
+}
+
 impl<A: Arch> MemoryEvents for Memory<A> {
     fn invalidate_start(&self, first: u64, end: u64, may_sleep: bool) {
         self.changes.raise(first, end);

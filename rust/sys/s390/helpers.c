@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Inline functions of s390. The prototypes stand beside the Rust wrappers: mod.rs,
- * registers.rs, table.rs.
+ * Inline functions of s390. The prototypes stand beside the Rust wrappers: key.rs,
+ * mod.rs, registers.rs, table.rs.
  */
 #include <linux/gfp.h>
 #include <linux/mm.h>
@@ -15,6 +15,7 @@
 #include <asm/machine.h>
 #include <asm/sysinfo.h>
 #include <asm/timex.h>
+#include <asm/uaccess.h>
 
 u16 kvm_helper_take_guest_fault(u64 *teid);
 u16 kvm_helper_take_guest_fault(u64 *teid)
@@ -38,6 +39,85 @@ void kvm_helper_discard(unsigned long start, unsigned long end)
 	mmap_read_lock(current->mm);
 	gmap_helper_discard(current->mm, start, end);
 	mmap_read_unlock(current->mm);
+}
+
+u8 kvm_helper_storage_key(u64 page);
+u8 kvm_helper_storage_key(u64 page)
+{
+	return page_get_storage_key(page);
+}
+
+void kvm_helper_set_storage_key(u64 page, u8 key, bool quiesce);
+void kvm_helper_set_storage_key(u64 page, u8 key, bool quiesce)
+{
+	page_set_storage_key(page, key, quiesce);
+}
+
+u8 kvm_helper_reset_reference(u64 page);
+u8 kvm_helper_reset_reference(u64 page)
+{
+	return page_reset_referenced(page);
+}
+
+int kvm_helper_disable_sharing(void);
+int kvm_helper_disable_sharing(void)
+{
+	int result;
+
+	mmap_write_lock(current->mm);
+	result = gmap_helper_disable_cow_sharing();
+	mmap_write_unlock(current->mm);
+	return result;
+}
+
+union quad {
+	u8 bytes[16];
+	u8 one;
+	u16 two;
+	u32 four;
+	u64 eight;
+	unsigned __int128 sixteen;
+};
+
+/*
+ * 1 if it was done. What was there goes to old. The key is 0: nothing is checked. The
+ * address is physical.
+ */
+int kvm_helper_exchange(u64 address, size_t size, u8 *old, const u8 *new);
+int kvm_helper_exchange(u64 address, size_t size, u8 *old, const u8 *new)
+{
+	union quad expected = {}, wanted = {}, found = {};
+	void *at = __va(address);
+	int result;
+
+	if (size > sizeof(union quad) || address & (size - 1))
+		return -EINVAL;
+	memcpy(expected.bytes, old, size);
+	memcpy(wanted.bytes, new, size);
+	switch (size) {
+	case 1:
+		result = __cmpxchg_key1(at, &found.one, expected.one, wanted.one, 0);
+		break;
+	case 2:
+		result = __cmpxchg_key2(at, &found.two, expected.two, wanted.two, 0);
+		break;
+	case 4:
+		result = __cmpxchg_key4(at, &found.four, expected.four, wanted.four, 0);
+		break;
+	case 8:
+		result = __cmpxchg_key8(at, (unsigned long *)&found.eight, expected.eight,
+					wanted.eight, 0);
+		break;
+	case 16:
+		result = __cmpxchg_key16(at, &found.sixteen, expected.sixteen, wanted.sixteen, 0);
+		break;
+	default:
+		return -EINVAL;
+	}
+	if (result)
+		return result;
+	memcpy(old, found.bytes, size);
+	return !memcmp(found.bytes, expected.bytes, size);
 }
 
 /* STSI wants a page of its own. */

@@ -4,8 +4,10 @@
 //! - [`table`]: pages that hold DAT tables.
 //! - [`registers`]: the guest's floating-point and access registers.
 //! - [`clock`]: the time-of-day clock.
+//! - [`key`]: storage keys of pages.
 
 pub mod clock;
+pub mod key;
 pub mod registers;
 pub mod table;
 

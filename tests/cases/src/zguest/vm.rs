@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use kvm_uapi::memory::UserspaceMemoryRegion;
-use kvm_uapi::vcpu::EnableCap;
+use kvm_uapi::vcpu::{DeviceAttr, EnableCap};
 use kvm_uapi::{cap, ioctl};
 use nix::errno::Errno;
 
@@ -131,6 +131,17 @@ impl Vm {
             return Ok(());
         }
         Err(Skip(format!("the modules don't report {name}")).into())
+    }
+
+    /// Whether guests have a facility.
+    pub(super) fn facility(&self, number: u16) -> Result<bool> {
+        const CPU_MODEL: u32 = 3;
+        let mut words = [0_u64; 258];
+        let attr =
+            DeviceAttr { flags: 0, group: CPU_MODEL, attr: 0, addr: words.as_mut_ptr() as u64 };
+        give(&self.file, ioctl::KVM_GET_DEVICE_ATTR, &attr).context("the CPU model")?;
+        let word = words[2 + usize::from(number / 64)];
+        Ok(word << (number % 64) >> 63 != 0)
     }
 
     /// Turns a capability on.

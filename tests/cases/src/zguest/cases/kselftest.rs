@@ -30,9 +30,12 @@ tests! {
     "kvm_create_max_vcpus"
     "set_memory_region_test"
     "cpumodel_subfuncs_test"
+    "memop"
     "irq_routing"
     "resets"
+    "shared_zeropage_test"
     "sync_regs_test"
+    "tprot"
     "user_operexec"
 }
 

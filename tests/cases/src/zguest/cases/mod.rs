@@ -3,6 +3,7 @@
 
 mod event;
 mod flic;
+mod key;
 mod kselftest;
 mod linux;
 mod memory;
@@ -22,6 +23,7 @@ use crate::case::check_eq;
 pub(super) const ALL: &[&[Case]] = &[
     run::CASES,
     memory::CASES,
+    key::CASES,
     event::CASES,
     flic::CASES,
     pfault::CASES,
