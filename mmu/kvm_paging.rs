@@ -36,6 +36,7 @@ pub mod format;
 pub mod guest;
 pub mod level;
 pub mod map;
+pub mod ring;
 pub mod slot;
 pub mod space;
 pub mod tables;

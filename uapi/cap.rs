@@ -183,6 +183,10 @@ capabilities! {
     KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 = 168;
     /// Normal and clear reset.
     KVM_CAP_S390_VCPU_RESETS = 179;
+    /// Each vCPU can have a ring of the pages that it wrote to; most bytes of one.
+    KVM_CAP_DIRTY_LOG_RING = 192;
+    /// The same; userspace has to order its accesses to an entry as acquire and release.
+    KVM_CAP_DIRTY_LOG_RING_ACQ_REL = 223;
     /// Longest busy wait of a halted vCPU.
     KVM_CAP_HALT_POLL = 182;
     /// Page faults that don't stop guests end with an interrupt.

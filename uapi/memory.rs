@@ -26,6 +26,25 @@ pub const DIRTY_LOG_MANUAL_PROTECT: u64 = 1 << 0;
 /// (`KVM_DIRTY_LOG_INITIALLY_SET`).
 pub const DIRTY_LOG_INITIALLY_SET: u64 = 1 << 1;
 
+/// `flags` of [`DirtyGfn`]: the kernel filled the entry (`KVM_DIRTY_GFN_F_DIRTY`).
+pub const DIRTY_GFN_DIRTY: u32 = 1 << 0;
+/// `flags` of [`DirtyGfn`]: userspace harvested it (`KVM_DIRTY_GFN_F_RESET`).
+pub const DIRTY_GFN_RESET: u32 = 1 << 1;
+
+/// Byte offsets of the fields of [`DirtyGfn`], which the kernel and userspace change at
+/// the same time.
+pub mod dirty_gfn {
+    use super::DirtyGfn;
+    use core::mem::offset_of;
+
+    /// `flags`, u32.
+    pub const FLAGS: usize = offset_of!(DirtyGfn, flags);
+    /// `slot`, u32.
+    pub const SLOT: usize = offset_of!(DirtyGfn, slot);
+    /// `offset`, u64.
+    pub const OFFSET: usize = offset_of!(DirtyGfn, offset);
+}
+
 crate::layout::abi_structs! {
     list for_each_memory_struct;
 
@@ -62,6 +81,13 @@ crate::layout::abi_structs! {
         num_pages: u32,
         first_page: u64,
         __bindgen_anon_1: u64,
+    }
+    /// An entry of a dirty ring: a page of a slot, which is numbered as in
+    /// [`UserspaceMemoryRegion`].
+    DirtyGfn = kvm_dirty_gfn {
+        flags: u32,
+        slot: u32,
+        offset: u64,
     }
     /// A range of guest memory to map in advance; what is left comes back.
     PreFaultMemory = kvm_pre_fault_memory {

@@ -35,6 +35,9 @@ pub trait Arch: Sized + 'static {
     /// How many of those each vCPU has to itself; they are the first ones.
     const VCPU_OWN_PAGES: u32;
 
+    /// Where the dirty ring begins in a vCPU's mapping, in pages, if vCPUs can have one.
+    const DIRTY_RING_PAGE: Option<u32> = None;
+
     /// Most vCPUs of a VM, at most 4096.
     const MAX_VCPUS: u32;
 

@@ -25,6 +25,7 @@ pub mod capability;
 pub mod coalesced;
 pub mod debugfs;
 pub mod device;
+mod dirty_ring;
 mod halt_poll;
 pub mod hardware;
 pub mod io_bus;

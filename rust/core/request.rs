@@ -18,6 +18,9 @@ impl Request {
     /// Do nothing but come out of the guest.
     pub const LOOK: Self = Self(1 << 1);
 
+    /// Leave the guest until userspace has made room in the dirty ring.
+    pub(crate) const RING_FULL: Self = Self(1 << 2);
+
     /// One of the architecture's own, 0 to 23.
     #[inline]
     pub const fn of_arch(number: u32) -> Self {
@@ -42,6 +45,11 @@ impl Requests {
         while let Err(now) = self.0.cmpxchg(old, old | request.0, Full) {
             old = now;
         }
+    }
+
+    /// Puts back what was taken and can't be served now.
+    pub fn put_back(&self, taken: Taken) {
+        self.set(Request(taken.0));
     }
 
     /// What there is, as a number.

@@ -3,9 +3,10 @@
 
 use crate::{
     arch::Arch,
+    dirty_ring::DirtyRing,
     halt_poll::HaltPoll,
     memory::Flush,
-    request::{Request, Requests},
+    request::{Request, Requests, Taken},
     signals::SignalMask,
     stats::{self, VcpuStats, VmStats},
     vm::Vm,
@@ -22,7 +23,7 @@ use kernel::{
 };
 use kvm_paging::addr::Gfn;
 use kvm_sys::{
-    anon_file::AnonFile,
+    anon_file::{AnonFile, Mapping},
     kick::{Inside, Kick},
     killable_mutex::KillableMutex,
     process,
@@ -42,6 +43,8 @@ pub struct Vcpu<A: Arch> {
     index: u32,
     /// What userspace maps of the vCPU's file, by page offset.
     pages: KVec<SharedPage>,
+    /// The pages that it wrote to, if the VM has rings.
+    ring: Option<Arc<DirtyRing>>,
     /// How others reach the thread that runs it.
     pub kick: Arc<Kick>,
     /// What others ask of it.
@@ -68,13 +71,16 @@ impl<A: Arch> Vcpu<A> {
             let counters = vm.stats().new_vcpu(id)?;
             let new_state = A::new_vcpu(vm, id, index);
             let kick = Arc::new(Kick::new(), GFP_KERNEL_ACCOUNT)?;
+            let requests = Arc::new(Requests::new(), GFP_KERNEL_ACCOUNT)?;
+            let ring = vm.rings().ring(&requests)?;
             let new_shared = A::new_vcpu_shared(vm, id, index, kick.clone());
             Ok(try_pin_init!(Self {
                 id,
                 index,
                 pages,
                 kick,
-                requests: Arc::new(Requests::new(), GFP_KERNEL_ACCOUNT)?,
+                requests,
+                ring,
                 stats: counters,
                 signals: SignalMask::new(),
                 runner: Runner::new(),
@@ -113,6 +119,27 @@ impl<A: Arch> Vcpu<A> {
     #[inline]
     pub fn page(&self, offset: usize) -> Option<&SharedPage> {
         self.pages.get(offset)
+    }
+
+    /// Its dirty ring.
+    pub(crate) fn ring(&self) -> Option<&Arc<DirtyRing>> {
+        self.ring.as_ref()
+    }
+
+    /// Whether it may not enter its guest: what was taken of its requests says that its
+    /// dirty ring is nearly full, and it is so still. Then all requests wait.
+    #[inline]
+    pub fn is_ring_full(&self, taken: Taken) -> bool {
+        taken.has(Request::RING_FULL) && self.keeps_out(taken)
+    }
+
+    #[cold]
+    fn keeps_out(&self, taken: Taken) -> bool {
+        let is_full = self.ring().is_some_and(|ring| ring.is_nearly_full());
+        if is_full {
+            self.requests.put_back(taken);
+        }
+        is_full
     }
 
     /// `KVM_RUN` returns: tells who traces.
@@ -190,7 +217,17 @@ impl<A: Arch> AnonFile for VcpuFile<A> {
         if wiring::coalesced_page::<A>().is_some_and(|page| page as usize == offset) {
             return self.vm.io().ring().page();
         }
+        if let (Some(ring), Some(begin)) = (self.vcpu.ring(), A::DIRTY_RING_PAGE) {
+            if let Some(offset) = offset.checked_sub(begin as usize) {
+                return ring.page(offset);
+            }
+        }
         self.vcpu.page(offset)
+    }
+
+    fn may_map(&self, mapping: &Mapping) -> bool {
+        let Some(begin) = A::DIRTY_RING_PAGE else { return true };
+        self.vcpu.ring().is_none_or(|ring| ring.may_map(begin as usize, mapping))
     }
 }
 

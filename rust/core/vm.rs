@@ -13,6 +13,7 @@ use crate::{
     arch::Arch,
     capability,
     debugfs::Listed,
+    dirty_ring::{self, Rings},
     io_bus::Io,
     irq_route::Irq,
     memory::Memory,
@@ -31,6 +32,7 @@ use kernel::{
         Arc, ArcBorrow, Mutex, SetOnce,
     },
 };
+use kvm_paging::{flush::FlushDebt, ring::Batch};
 use kvm_sys::{
     anon_file::{AnonFile, Opening},
     mmu_notifier::Registration,
@@ -38,8 +40,8 @@ use kvm_sys::{
     user,
 };
 use kvm_uapi::{
-    cap::KVM_CAP_HALT_POLL,
-    ioctl::{KVM_CHECK_EXTENSION, KVM_CREATE_VCPU, KVM_ENABLE_CAP},
+    cap::{KVM_CAP_DIRTY_LOG_RING, KVM_CAP_DIRTY_LOG_RING_ACQ_REL, KVM_CAP_HALT_POLL},
+    ioctl::{KVM_CHECK_EXTENSION, KVM_CREATE_VCPU, KVM_ENABLE_CAP, KVM_RESET_DIRTY_RINGS},
     vcpu::EnableCap,
 };
 
@@ -59,6 +61,8 @@ pub struct Vm<A: Arch> {
     memory: Registration<Memory<A>>,
     /// The second address space, once it was used.
     second: SetOnce<Arc<Registration<Memory<A>>>>,
+    #[pin]
+    rings: Rings,
     #[pin]
     io: Io<A>,
     #[pin]
@@ -99,6 +103,7 @@ impl<A: Arch> Vm<A> {
                 owner,
                 create <- new_mutex!((), "kvm_vm_create"),
                 arch <- A::new_vm(kind),
+                rings <- Rings::new(),
                 io <- Io::new(),
                 irq <- Irq::new(),
                 stats,
@@ -143,6 +148,7 @@ impl<A: Arch> Vm<A> {
             return Err(EINVAL);
         }
         if self.second.as_ref().is_none() {
+            // The rings are turned on under the same lock, in each memory that is there.
             let _creating = self.create.lock();
             if self.second.as_ref().is_none() {
                 let memory = Arc::pin_init(self.memory.create_second(), GFP_KERNEL_ACCOUNT)?;
@@ -150,6 +156,28 @@ impl<A: Arch> Vm<A> {
             }
         }
         self.second.as_ref().map(|memory| &***memory).ok_or(EINVAL)
+    }
+
+    /// Calls `f` with the memory of each address space that was used.
+    pub(crate) fn each_memory(&self, mut f: impl FnMut(&Memory<A>)) {
+        f(&self.memory);
+        if let Some(second) = self.second.as_ref() {
+            f(second);
+        }
+    }
+
+    /// Takes write permission from pages that userspace has harvested. It may have said
+    /// anything.
+    pub(crate) fn protect_batch(&self, batch: &Batch) -> FlushDebt {
+        let mut debt = FlushDebt::NONE;
+        self.each_memory(|memory| debt = debt.merge(memory.protect_batch(batch)));
+        debt
+    }
+
+    /// The dirty rings that its vCPUs have.
+    #[inline]
+    pub(crate) fn rings(&self) -> &Rings {
+        &self.rings
     }
 
     /// An ioctl of the VM's file, if it is one about memory.
@@ -257,6 +285,10 @@ impl<A: Arch> Vm<A> {
             vm.halt_poll.store(longest, Relaxed);
             return Ok(0);
         }
+        if matches!(cap, KVM_CAP_DIRTY_LOG_RING | KVM_CAP_DIRTY_LOG_RING_ACQ_REL) {
+            let [bytes, ..] = args;
+            return dirty_ring::enable(&vm, bytes);
+        }
         let Some(result) = vm.memory.enable_cap(cap, flags, args) else {
             return A::enable_cap(vm, &wanted);
         };
@@ -290,6 +322,9 @@ impl<A: Arch> Vm<A> {
         let opening = Opening::new(&name, file)?;
         vm.stats.add_vcpu(vcpu.stats().clone())?;
         vm.vcpus.push(vcpu.clone()).inspect_err(|_| vm.stats.drop_newest_vcpu())?;
+        if let Some(ring) = vcpu.ring() {
+            vm.memory.set_ring(vcpu.index(), ring.clone());
+        }
         A::vcpu_added(&vm, &vcpu);
         Ok(opening.finish())
     }
@@ -305,6 +340,7 @@ impl<A: Arch> AnonFile for Vm<A> {
             KVM_CHECK_EXTENSION => Ok(capability::check_vm(&this, arg)),
             KVM_CREATE_VCPU => Self::create_vcpu(this, arg),
             KVM_ENABLE_CAP => Self::enable_cap(this, arg),
+            KVM_RESET_DIRTY_RINGS => dirty_ring::reset(&this),
             _ => match this.memory_ioctl(request, arg) {
                 Some(result) => result,
                 None => match wiring::vm_ioctl(this, request, arg) {

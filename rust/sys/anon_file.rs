@@ -14,7 +14,9 @@ use kernel::{
         file::FileDescriptorReservation,
         File,
     },
+    mm::virt,
     module::{this_module, ModuleMetadata},
+    page::PAGE_SHIFT,
     prelude::*,
     sync::{aref::ARef, Arc, ArcBorrow},
     types::ForeignOwnable,
@@ -67,6 +69,24 @@ pub trait AnonFile: Send + Sync + 'static {
     fn page(&self, _offset: usize) -> Option<&SharedPage> {
         None
     }
+
+    /// Whether userspace may map pages in this way.
+    fn may_map(&self, _mapping: &Mapping) -> bool {
+        true
+    }
+}
+
+/// How userspace wants to map pages of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// Offset of the first page, in pages.
+    pub first: usize,
+    /// Offset of the last page, in pages.
+    pub last: usize,
+    /// Writes reach the file's pages.
+    pub is_shared: bool,
+    /// Code may run there.
+    pub is_executable: bool,
 }
 
 /// A file and a descriptor for it that userspace can't see yet. Dropping it
@@ -193,13 +213,31 @@ impl<T: AnonFile> Operations<T> {
 
     /// # Safety
     ///
-    /// `vma` is an area that is being set up for a file that [`new_file`] made.
+    /// `vma` is an area that is being set up for `file`, which [`new_file`] made.
     unsafe extern "C" fn mmap(
-        _file: *mut bindings::file,
+        file: *mut bindings::file,
         vma: *mut bindings::vm_area_struct,
     ) -> c_int {
+        // SAFETY: By this function's contract the private data is the foreign
+        // `Arc<T>`, and isn't released during the call.
+        let object = unsafe { Arc::<T>::borrow((*file).private_data) };
         // SAFETY: By this function's contract nobody else looks at the area yet.
-        unsafe { (*vma).vm_ops = &Self::PAGES };
+        let vma = unsafe { &mut *vma };
+        // SAFETY: Both variants of the flags are numbers.
+        let (first, flags) = (vma.vm_pgoff, unsafe { vma.__bindgen_anon_2.vm_flags });
+        // SAFETY: As above, of the addresses.
+        let range = unsafe { vma.__bindgen_anon_1.__bindgen_anon_1 };
+        let pages = range.vm_end.wrapping_sub(range.vm_start) >> PAGE_SHIFT;
+        let mapping = Mapping {
+            first,
+            last: first.saturating_add(pages.saturating_sub(1)),
+            is_shared: flags & virt::flags::SHARED != 0,
+            is_executable: flags & virt::flags::EXEC != 0,
+        };
+        if !object.may_map(&mapping) {
+            return EINVAL.to_errno();
+        }
+        vma.vm_ops = &Self::PAGES;
         0
     }
 

@@ -4,6 +4,7 @@
 use core::{
     mem::{align_of, size_of},
     ptr::NonNull,
+    sync::atomic::{AtomicU32, AtomicU64},
 };
 use kernel::{
     alloc::flags::{GFP_KERNEL_ACCOUNT, __GFP_ZERO},
@@ -15,8 +16,9 @@ use kernel::{
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// One page, zero at first, charged to the current memory cgroup. Userspace may
-/// change it at any moment, so no reference to its contents is ever made: values
-/// are copied in and out, and a value that was read is not what is there now.
+/// change it at any moment, so no reference to its contents is ever made, except to
+/// atomic numbers: values are copied in and out, and a value that was read is not what
+/// is there now.
 ///
 /// # Invariants
 ///
@@ -28,7 +30,7 @@ pub struct SharedPage {
 }
 
 // SAFETY: The page may be used from any thread; its contents are accessed with
-// volatile copies only.
+// volatile copies and atomic operations only.
 unsafe impl Send for SharedPage {}
 // SAFETY: As above.
 unsafe impl Sync for SharedPage {}
@@ -64,6 +66,33 @@ impl SharedPage {
         const { assert!(OFFSET % align_of::<T>() == 0 && OFFSET + size_of::<T>() <= PAGE_SIZE) };
         // SAFETY: As for `read`; userspace may see a value that is half written.
         unsafe { self.contents.as_ptr().add(OFFSET).cast::<T>().write_volatile(value) };
+    }
+
+    /// The number of 32 bits at an offset in bytes, if it is aligned and in the page.
+    /// Whoever reads it sees what userspace or the kernel stored last, as a whole.
+    #[inline]
+    pub fn u32_at(&self, offset: usize) -> Option<&AtomicU32> {
+        if offset & size_of::<u32>().wrapping_sub(1) != 0
+            || offset > PAGE_SIZE.wrapping_sub(size_of::<u32>())
+        {
+            return None;
+        }
+        // SAFETY: Aligned and within the page, which by the invariant is there for as
+        // long as `self`. The kernel accesses these bytes with atomic and volatile
+        // operations only; what userspace does is no access of this program.
+        Some(unsafe { AtomicU32::from_ptr(self.contents.as_ptr().add(offset).cast()) })
+    }
+
+    /// As [`Self::u32_at`], of 64 bits.
+    #[inline]
+    pub fn u64_at(&self, offset: usize) -> Option<&AtomicU64> {
+        if offset & size_of::<u64>().wrapping_sub(1) != 0
+            || offset > PAGE_SIZE.wrapping_sub(size_of::<u64>())
+        {
+            return None;
+        }
+        // SAFETY: As in `u32_at`.
+        Some(unsafe { AtomicU64::from_ptr(self.contents.as_ptr().add(offset).cast()) })
     }
 
     /// Copies bytes out of the page, from `offset` on; what lies past its end

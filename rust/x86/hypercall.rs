@@ -97,6 +97,11 @@ fn pair_clocks<V: Vendor>(cx: &Cx<'_, V>, gpa: u64) -> Result<u64, CallError> {
     for (byte, value) in record.iter_mut().zip(fields) {
         *byte = value;
     }
-    cx.vm.memory().write(Gpa::new(gpa), &record).map_err(|_| CallError::Fault)?;
+    cx.vm
+        .memory()
+        .guest()
+        .by(cx.vcpu.index())
+        .write(Gpa::new(gpa), &record)
+        .map_err(|_| CallError::Fault)?;
     Ok(0)
 }

@@ -126,6 +126,9 @@ fn serve<V: Vendor>(cx: &mut Cx<'_, V>, requests: Taken) -> Result<Next> {
     if requests.is_empty() {
         return Ok(Next::Resume);
     }
+    if cx.vcpu.is_ring_full(requests) {
+        return userspace::exit(cx, reason::KVM_EXIT_DIRTY_RING_FULL);
+    }
     if requests.has(Request::FLUSH_TLB) {
         cx.vcpu.stats().arch.tlb_flush.add(1);
         cx.state.control.flush_tlb();

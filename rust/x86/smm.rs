@@ -83,8 +83,8 @@ pub(crate) fn enter<V: Vendor>(cx: &mut Cx<'_, V>) {
     let image = if has_long_mode(cx.state) { saved.to_image64() } else { saved.to_image32() };
     let area = Gpa::new(cx.state.smbase.wrapping_add(OFFSET));
     let inside_nmi = cx.state.control.nmi_blocked();
-    let is_saved =
-        change(cx, true, inside_nmi).and_then(|()| cx.vm.memory_of(true).write(area, &image));
+    let is_saved = change(cx, true, inside_nmi)
+        .and_then(|()| cx.vm.memory_of(true).guest().by(cx.vcpu.index()).write(area, &image));
     if is_saved.is_err() {
         cx.state.events.triple_fault = true;
         return;

@@ -86,6 +86,7 @@ impl<V: Vendor> Arch for X86<V> {
     const VCPU_MMAP_PAGES: u32 = 3;
     // The ring belongs to the VM.
     const VCPU_OWN_PAGES: u32 = 2;
+    const DIRTY_RING_PAGE: Option<u32> = Some(64);
     const ADDRESS_SPACES: u32 = if V::HAS_SMM { 2 } else { 1 };
     const MAX_VCPUS: u32 = 1024;
     // Ids carry topology, which leaves gaps.

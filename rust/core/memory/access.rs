@@ -6,7 +6,7 @@
 //! written is logged.
 
 use super::{
-    slots::{MemSlot, SlotSet},
+    slots::{MemSlot, SlotSet, Writer},
     Memory,
 };
 use crate::arch::Arch;
@@ -32,21 +32,23 @@ pub enum Kind {
 /// the slots are changed.
 pub struct Guest<'a> {
     slots: srcu_cell::Reader<'a, SlotSet>,
+    by: Writer<'a>,
     wait: Wait,
 }
 
 impl<A: Arch> Memory<A> {
-    /// Memory as it is now; accesses may sleep.
+    /// Memory as it is now; accesses may sleep. Writes are taken for the first vCPU's
+    /// ([`Guest::by`]).
     #[inline]
     pub fn guest(&self) -> Guest<'_> {
-        Guest { slots: self.slots.read(), wait: Wait::Allowed }
+        Guest { slots: self.slots.read(), by: self.writer(0), wait: Wait::Allowed }
     }
 
     /// Memory as it is now, for atomic context: accesses to what isn't there at
     /// once fail.
     #[inline]
     pub fn guest_atomic(&self) -> Guest<'_> {
-        Guest { slots: self.slots.read(), wait: Wait::Never }
+        Guest { slots: self.slots.read(), by: self.writer(0), wait: Wait::Never }
     }
 
     /// Reads guest memory. May sleep.
@@ -74,6 +76,14 @@ impl<A: Arch> Memory<A> {
 }
 
 impl Guest<'_> {
+    /// The same for the vCPU with this index: what it writes is noted in its dirty ring,
+    /// and it is the one that stops when the ring fills.
+    #[inline]
+    pub fn by(mut self, vcpu: u32) -> Self {
+        self.by.vcpu = vcpu;
+        self
+    }
+
     /// What is at an address.
     pub fn kind(&self, gpa: Gpa) -> Kind {
         match self.slots.find(gpa.gfn()) {
@@ -119,7 +129,7 @@ impl Guest<'_> {
             }
             let (now, later) = rest.split_at_checked(size).ok_or(EFAULT)?;
             vmm_memory::write(address, now, self.wait)?;
-            slot.mark_dirty(at.gfn());
+            slot.mark_dirty(at.gfn(), self.by);
             at = Gpa::new(at.raw().wrapping_add(size as u64));
             rest = later;
         }
@@ -137,7 +147,7 @@ impl Guest<'_> {
             return Err(EFAULT);
         }
         let old = vmm_memory::set_bits(address, bits, self.wait)?;
-        slot.mark_dirty(gpa.gfn());
+        slot.mark_dirty(gpa.gfn(), self.by);
         Ok(old)
     }
 
@@ -155,7 +165,7 @@ impl Guest<'_> {
         }
         let exchanged = vmm_memory::compare_exchange(address, size, old, new)?;
         if exchanged {
-            slot.mark_dirty(gpa.gfn());
+            slot.mark_dirty(gpa.gfn(), self.by);
         }
         Ok(exchanged)
     }
@@ -178,7 +188,7 @@ impl Guest<'_> {
         }
         let changed = change(address)?;
         if changed {
-            slot.mark_dirty(gpa.gfn());
+            slot.mark_dirty(gpa.gfn(), self.by);
         }
         Ok(changed)
     }
@@ -317,9 +327,9 @@ impl GuestRecord {
         match self.find(guest, offset, bytes.len())? {
             Some((slot, address)) if !slot.read_only => {
                 vmm_memory::write(address, bytes, guest.wait)?;
-                slot.mark_dirty(at.gfn());
+                slot.mark_dirty(at.gfn(), guest.by);
                 let last = at.raw().wrapping_add(bytes.len().saturating_sub(1) as u64);
-                slot.mark_dirty(Gpa::new(last).gfn());
+                slot.mark_dirty(Gpa::new(last).gfn(), guest.by);
                 Ok(())
             }
             _ => guest.write(at, bytes),

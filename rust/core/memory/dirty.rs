@@ -11,11 +11,14 @@
 //!
 //! [`MemSlot::mark_dirty`]: super::slots::MemSlot::mark_dirty
 
-use super::{slots::MemSlot, Memory, Settings};
+use super::{
+    slots::{Log, MemSlot},
+    Memory, Settings,
+};
 use crate::{arch::Arch, mmu::SecondLevel};
 use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::{error::Result, prelude::*, sync::Arc};
-use kvm_paging::{addr::Gfn, flush::FlushDebt};
+use kvm_paging::{addr::Gfn, flush::FlushDebt, ring::Batch};
 use kvm_sys::{process, user};
 use kvm_uapi::memory::{ClearDirtyLog, DirtyLog};
 
@@ -70,10 +73,14 @@ impl<A: Arch> Memory<A> {
     ///
     /// `EFAULT` if it can't be read or the bitmap not be written; `EINVAL` for a
     /// slot number that can't be; `ENOENT` if the slot isn't there or isn't logged;
+    /// `ENXIO` if vCPUs have rings;
     /// `ENOMEM`.
     pub(super) fn get_dirty_log(&self, arg: usize) -> Result<u32> {
         let request: DirtyLog = user::read(arg)?;
         let settings = self.changing.lock();
+        if settings.rings {
+            return Err(ENXIO);
+        }
         let (slot, log) = logged(&settings, self.slot_id(request.slot)?)?;
         let copy = if settings.manual_protect {
             let mut copy = KVVec::with_capacity(log.words.len(), GFP_KERNEL_ACCOUNT)?;
@@ -123,6 +130,9 @@ impl<A: Arch> Memory<A> {
             return Err(EINVAL);
         }
         let settings = self.changing.lock();
+        if settings.rings {
+            return Err(ENXIO);
+        }
         let (slot, log) = logged(&settings, self.slot_id(request.slot)?)?;
         let behind = slot.place.frames.checked_sub(first).ok_or(EINVAL)?;
         if count > behind || count < behind && count % WORD != 0 {
@@ -159,6 +169,19 @@ impl<A: Arch> Memory<A> {
         result
     }
 
+    /// Takes write permission from pages of a slot, if they are this address space's.
+    pub(crate) fn protect_batch(&self, batch: &Batch) -> FlushDebt {
+        let Ok(id) = self.slot_id(batch.slot) else { return FlushDebt::NONE };
+        let settings = self.changing.lock();
+        let Some(slot) = settings.numbers.get(id) else { return FlushDebt::NONE };
+        if slot.log.is_none() || !batch.is_within(slot.place.frames) {
+            return FlushDebt::NONE;
+        }
+        let mut protect = Protect { memory: self, slot, debt: FlushDebt::NONE };
+        protect.pages(batch.first, batch.pages);
+        protect.debt
+    }
+
     /// Takes write permission from a whole slot.
     pub(super) fn write_protect(&self, slot: &MemSlot) {
         let mut debt = FlushDebt::NONE;
@@ -186,10 +209,14 @@ impl<A: Arch> Protect<'_, A> {
         if index % BATCH == 0 {
             process::cond_resched();
         }
-        if bits == 0 {
-            return;
+        if bits != 0 {
+            self.pages((index as u64).saturating_mul(WORD), bits);
         }
-        let base = (index as u64).saturating_mul(WORD).saturating_add(self.slot.place.first.raw());
+    }
+
+    /// The pages from `first` of the slot on that have a bit in `bits`.
+    fn pages(&mut self, first: u64, bits: u64) {
+        let base = first.saturating_add(self.slot.place.first.raw());
         let mut left = bits;
         // Runs of set bits.
         while left != 0 {
@@ -208,8 +235,10 @@ impl<A: Arch> Protect<'_, A> {
 /// The slot that a request names, and its log.
 fn logged(settings: &Settings, id: u16) -> Result<(Arc<MemSlot>, Arc<DirtyBitmap>)> {
     let slot = settings.numbers.get(id).cloned().ok_or(ENOENT)?;
-    let log = slot.dirty.clone().ok_or(ENOENT)?;
-    Ok((slot, log))
+    match slot.log.clone() {
+        Some(Log::Bitmap(log)) => Ok((slot, log)),
+        Some(Log::Ring) | None => Err(ENOENT),
+    }
 }
 
 /// Copies a bitmap out, its bytes in order of pages.

@@ -177,7 +177,7 @@ impl<A: Arch> Memory<A> {
     /// all.
     fn allow_write(&self, index: u32, slot: &MemSlot, gfn: Gfn, level: Level) -> bool {
         // The log is about single pages.
-        let largest = if slot.dirty.is_some() { Level::Page4K } else { level };
+        let largest = if slot.log.is_some() { Level::Page4K } else { level };
         let Some(own) = self.sections.get(index) else { return false };
         {
             let _inside = own.section().enter();
@@ -185,7 +185,7 @@ impl<A: Arch> Memory<A> {
                 return false;
             }
         }
-        slot.mark_dirty(gfn);
+        slot.mark_dirty(gfn, self.writer(index));
         true
     }
 
@@ -223,7 +223,7 @@ impl<A: Arch> Memory<A> {
             Some((leaf, level, debt)) => {
                 self.pay(debt);
                 if leaf.access.contains(Access::WRITE) {
-                    slot.mark_dirty(gfn);
+                    slot.mark_dirty(gfn, self.writer(index));
                 }
                 page.mapped(leaf.may_write);
                 Ok((Fault::Mapped, level))
@@ -255,7 +255,7 @@ impl<A: Arch> Memory<A> {
             },
         };
         // A page that is logged becomes writable when it is written to.
-        let write = leaf.may_write && (plan.write || plan.slot.dirty.is_none());
+        let write = leaf.may_write && (plan.write || plan.slot.log.is_none());
         leaf.access.set(Access::WRITE, write);
         let size = geometry.frames(level).wrapping_mul(PAGE_SIZE);
         let first = plan.address.raw() & size.wrapping_neg();
@@ -276,7 +276,7 @@ impl<A: Arch> Memory<A> {
     /// The largest size that guest, slot and host agree on.
     fn level(&self, plan: &Plan<'_>, page: &HostPage) -> Level {
         let Plan { gfn, slot, address, .. } = *plan;
-        if slot.dirty.is_some() || self.tables.largest() == Level::Page4K {
+        if slot.log.is_some() || self.tables.largest() == Level::Page4K {
             return Level::Page4K;
         }
         let geometry = A::Tables::GEOMETRY;

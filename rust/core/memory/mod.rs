@@ -25,7 +25,7 @@ pub(crate) mod section;
 mod slots;
 mod sorted;
 
-use crate::{arch::Arch, mmu::SecondLevel, stats::VmStats};
+use crate::{arch::Arch, dirty_ring::DirtyRing, mmu::SecondLevel, stats::VmStats};
 use changes::Changes;
 use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::{
@@ -47,7 +47,7 @@ use kvm_uapi::{
     memory::{DIRTY_LOG_INITIALLY_SET, DIRTY_LOG_MANUAL_PROTECT},
 };
 use section::Sections;
-use slots::{Numbers, SlotSet};
+use slots::{Numbers, SlotSet, Writer};
 
 #[cfg(CONFIG_X86_64)]
 pub use access::Path;
@@ -74,6 +74,8 @@ struct Settings {
     manual_protect: bool,
     /// A new log says that all is dirty.
     initially_set: bool,
+    /// vCPUs have dirty rings, and new logs no bitmap.
+    rings: bool,
     /// The slots of the present set.
     numbers: Numbers,
 }
@@ -127,6 +129,7 @@ impl<A: Arch> Memory<A> {
         let chosen = Settings {
             manual_protect: settings.manual_protect,
             initially_set: settings.initially_set,
+            rings: settings.rings,
             numbers: Numbers::default(),
         };
         drop(settings);
@@ -233,8 +236,26 @@ impl<A: Arch> Memory<A> {
         Some(Ok(0))
     }
 
+    /// vCPUs will have dirty rings.
+    pub(crate) fn use_rings(&self) {
+        self.changing.lock().rings = true;
+    }
+
+    /// The vCPU with this index, for which [`Self::vcpu`] was called, has a ring.
+    pub(crate) fn set_ring(&self, index: u32, ring: Arc<DirtyRing>) {
+        if let Some(own) = self.sections.get(index) {
+            own.set_ring(ring);
+        }
+    }
+
+    /// The vCPU with this index writes here.
+    #[inline]
+    fn writer(&self, vcpu: u32) -> Writer<'_> {
+        Writer { sections: &self.sections, vcpu, space: self.number }
+    }
+
     /// Lets vCPUs forget what was removed.
-    fn pay(&self, debt: FlushDebt) {
+    pub(crate) fn pay(&self, debt: FlushDebt) {
         if let Some((first, frames)) = debt.range() {
             self.flush.flush(first, frames);
         }

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Slots come, move and go (`KVM_SET_USER_MEMORY_REGION` and its successor).
 
-use super::{dirty::DirtyBitmap, slots::MemSlot, Memory, Settings};
+use super::{
+    dirty::DirtyBitmap,
+    slots::{Log, MemSlot},
+    Memory, Settings,
+};
 use crate::{arch::Arch, mmu::SecondLevel};
 use core::sync::atomic::Ordering;
 use kernel::{error::Result, prelude::*, sync::Arc};
@@ -75,8 +79,8 @@ impl<A: Arch> Memory<A> {
 
     fn add(&self, settings: &mut Settings, place: Slot, flags: MemFlags) -> Result<u32> {
         self.check_place(&place, None)?;
-        let dirty = new_log(settings, &place, flags, None)?;
-        let slot = MemSlot::new(place, flags.contains(MemFlags::READONLY), dirty);
+        let log = new_log(settings, &place, flags, None)?;
+        let slot = MemSlot::new(place, flags.contains(MemFlags::READONLY), log);
         let slot = Arc::new(slot, GFP_KERNEL_ACCOUNT)?;
         settings.numbers.reserve(place.id)?;
         self.publish(None, Some(&slot))?;
@@ -108,12 +112,12 @@ impl<A: Arch> Memory<A> {
         let moves = was.first != place.first;
         if moves {
             self.check_place(&place, Some(place.id))?;
-        } else if old.dirty.is_some() == flags.contains(MemFlags::LOG_DIRTY_PAGES) {
+        } else if old.log.is_some() == flags.contains(MemFlags::LOG_DIRTY_PAGES) {
             return Ok(0);
         }
-        let dirty = new_log(settings, &place, flags, old.dirty.as_ref())?;
-        let logs = dirty.is_some();
-        let slot = Arc::new(MemSlot::new(place, read_only, dirty), GFP_KERNEL_ACCOUNT)?;
+        let log = new_log(settings, &place, flags, old.log.as_ref())?;
+        let logs = log.is_some();
+        let slot = Arc::new(MemSlot::new(place, read_only, log), GFP_KERNEL_ACCOUNT)?;
         self.publish(Some(old), Some(&slot))?;
         let (first, end) = (was.first, Gfn::new(was.end()));
         if moves {
@@ -121,7 +125,7 @@ impl<A: Arch> Memory<A> {
             self.forget_marks(&place);
         } else if logs {
             // If all is dirty at first, pages are protected as they are cleared.
-            if !settings.initially_set {
+            if settings.rings || !settings.initially_set {
                 self.write_protect(&slot);
             }
         } else {
@@ -171,16 +175,19 @@ fn new_log(
     settings: &Settings,
     place: &Slot,
     flags: MemFlags,
-    old: Option<&Arc<DirtyBitmap>>,
-) -> Result<Option<Arc<DirtyBitmap>>> {
+    old: Option<&Log>,
+) -> Result<Option<Log>> {
     if !flags.contains(MemFlags::LOG_DIRTY_PAGES) {
         return Ok(None);
     }
     if let Some(old) = old {
         return Ok(Some(old.clone()));
     }
+    if settings.rings {
+        return Ok(Some(Log::Ring));
+    }
     let log = DirtyBitmap::new(place.frames, settings.initially_set)?;
-    Ok(Some(Arc::new(log, GFP_KERNEL_ACCOUNT)?))
+    Ok(Some(Log::Bitmap(Arc::new(log, GFP_KERNEL_ACCOUNT)?)))
 }
 
 fn errno(refused: Refused) -> Error {

@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What each vCPU has for mapping: its map section, and its count of mappings.
+//! What each vCPU has for mapping: its map section, its count of mappings, and its dirty
+//! ring.
 
+use crate::dirty_ring::DirtyRing;
 use core::{
     array,
     sync::atomic::{AtomicI64, AtomicU32, Ordering},
 };
-use kernel::{error::Result, prelude::*, sync::SetOnce};
+use kernel::{
+    error::Result,
+    prelude::*,
+    sync::{Arc, SetOnce},
+};
 use kvm_paging::map::Sizes;
 use kvm_sys::map_section::MapSection;
 
@@ -18,16 +24,32 @@ pub(super) struct Own {
     section: MapSection,
     /// Mappings that it made, by size. Only it writes.
     made: [AtomicI64; 3],
+    /// Where its writes are noted, if not in the slots' bitmaps.
+    ring: SetOnce<Arc<DirtyRing>>,
 }
 
 impl Own {
     const fn new() -> Self {
-        Self { section: MapSection::new(), made: [const { AtomicI64::new(0) }; 3] }
+        Self {
+            section: MapSection::new(),
+            made: [const { AtomicI64::new(0) }; 3],
+            ring: SetOnce::new(),
+        }
     }
 
     #[inline]
     pub(super) fn section(&self) -> &MapSection {
         &self.section
+    }
+
+    #[inline]
+    pub(super) fn ring(&self) -> Option<&Arc<DirtyRing>> {
+        self.ring.as_ref()
+    }
+
+    /// The vCPU has a ring. Once.
+    pub(super) fn set_ring(&self, ring: Arc<DirtyRing>) {
+        self.ring.populate(ring);
     }
 
     /// Counts what the vCPU itself made.

@@ -7,8 +7,11 @@
 
 use super::{
     dirty::DirtyBitmap,
+    section::{Own, Sections},
     sorted::{Order, Sorted},
+    SPACE_SHIFT,
 };
+use crate::dirty_ring::DirtyRing;
 use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::{error::Result, prelude::*, sync::Arc};
 use kvm_paging::{
@@ -16,18 +19,57 @@ use kvm_paging::{
     slot::Slot,
 };
 
+/// Where writes to a slot are noted.
+#[derive(Clone)]
+pub(crate) enum Log {
+    /// In a bitmap, unless the vCPU has a ring.
+    Bitmap(Arc<DirtyBitmap>),
+    /// In the ring of the vCPU that writes.
+    Ring,
+}
+
+impl Log {
+    fn note(&self, page: u64, slot: u16, by: Writer<'_>) {
+        match (by.ring(), self) {
+            (Some(ring), _) => {
+                ring.push(u32::from(by.space) << SPACE_SHIFT | u32::from(slot), page)
+            }
+            (None, Self::Bitmap(bitmap)) => bitmap.set(page),
+            // Without vCPUs nobody has harvested anything yet.
+            (None, Self::Ring) => {}
+        }
+    }
+}
+
+/// Who writes.
+#[derive(Clone, Copy)]
+pub(crate) struct Writer<'a> {
+    /// What the vCPUs have.
+    pub(super) sections: &'a Sections,
+    /// The vCPU's index.
+    pub(super) vcpu: u32,
+    /// The address space that is written to.
+    pub(super) space: u16,
+}
+
+impl<'a> Writer<'a> {
+    fn ring(self) -> Option<&'a Arc<DirtyRing>> {
+        self.sections.get(self.vcpu).and_then(Own::ring)
+    }
+}
+
 /// A slot, its rights and its dirty log.
 pub(crate) struct MemSlot {
     pub(crate) place: Slot,
     pub(crate) read_only: bool,
     /// Writes are logged here.
-    pub(crate) dirty: Option<Arc<DirtyBitmap>>,
+    pub(crate) log: Option<Log>,
     gone: AtomicBool,
 }
 
 impl MemSlot {
-    pub(crate) fn new(place: Slot, read_only: bool, dirty: Option<Arc<DirtyBitmap>>) -> Self {
-        Self { place, read_only, dirty, gone: AtomicBool::new(false) }
+    pub(crate) fn new(place: Slot, read_only: bool, log: Option<Log>) -> Self {
+        Self { place, read_only, log, gone: AtomicBool::new(false) }
     }
 
     /// Whether it was deleted or replaced. A map section that begins after
@@ -44,9 +86,9 @@ impl MemSlot {
     /// Notes a write to a frame of the slot. After the write became possible, so
     /// that a harvest that takes the bit away takes the permission as well.
     #[inline]
-    pub(crate) fn mark_dirty(&self, gfn: Gfn) {
-        if let Some(dirty) = &self.dirty {
-            dirty.set(gfn.raw().wrapping_sub(self.place.first.raw()));
+    pub(crate) fn mark_dirty(&self, gfn: Gfn, by: Writer<'_>) {
+        if let Some(log) = &self.log {
+            log.note(gfn.raw().wrapping_sub(self.place.first.raw()), self.place.id, by);
         }
     }
 

@@ -59,8 +59,11 @@ pub(crate) fn set<V: Vendor>(cx: &mut Cx<'_, V>, value: u64) -> Result {
 pub(super) fn arm<V: Vendor>(cx: &mut Cx<'_, V>) {
     let Word { state, record } = &mut cx.state.link.pv_eoi;
     let Some(apic) = &cx.state.apic else { return };
-    if state.enter(apic) && record.write(&cx.vm.memory().guest(), 0, &[1]).is_err() {
-        state.disarm();
+    if state.enter(apic) {
+        let guest = cx.vm.memory().guest().by(cx.vcpu.index());
+        if record.write(&guest, 0, &[1]).is_err() {
+            state.disarm();
+        }
     }
 }
 
@@ -68,7 +71,7 @@ pub(super) fn arm<V: Vendor>(cx: &mut Cx<'_, V>) {
 pub(super) fn take_in<V: Vendor>(cx: &mut Cx<'_, V>) {
     let Word { state, record } = &mut cx.state.link.pv_eoi;
     let Some(apic) = &mut cx.state.apic else { return };
-    let guest = cx.vm.memory().guest();
+    let guest = cx.vm.memory().guest().by(cx.vcpu.index());
     let mut word = [0];
     let read = record.read(&guest, 0, &mut word);
     let [word] = word;

@@ -72,7 +72,7 @@ pub(super) fn show<V: Vendor>(cx: &mut Cx<'_, V>) {
     if let (Some(word), Some(apic)) = (&mut cx.state.link.vapic.word, &cx.state.apic) {
         let now = apic.vapic_word().to_le_bytes();
         // The guest does without what isn't there.
-        let _ = word.write(&cx.vm.memory().guest(), 0, &now);
+        let _ = word.write(&cx.vm.memory().guest().by(cx.vcpu.index()), 0, &now);
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     vendor::{Vendor, X86},
 };
 use kernel::prelude::*;
-use kvm_core::memory::{Kind, Memory, Path};
+use kvm_core::memory::{Guest, Kind, Memory, Path};
 use kvm_emulate::{
     io::{Fragment, FragmentKind, Next as Answer, FRAGMENT_BYTES},
     Access, Exception, Stop,
@@ -67,7 +67,7 @@ pub(super) fn physical<V: Vendor>(cx: &Cx<'_, V>, linear: u64) -> Option<u64> {
         // No instruction makes such an address.
         return None;
     }
-    let guest = cx.vm.memory_of(cx.state.smm.is_active()).guest();
+    let guest = cx.vm.memory_of(cx.state.smm.is_active()).guest().by(cx.vcpu.index());
     walk::translate(&paging, &mut Path::new(&guest), linear, access)
         .ok()
         .map(|translation| translation.gpa.raw())
@@ -99,6 +99,11 @@ impl<V: Vendor> Processor<'_, '_, V> {
         self.cx.vm.memory_of(self.cx.state.smm.is_active())
     }
 
+    /// What the vCPU accesses it through.
+    fn guest(&self) -> Guest<'_> {
+        self.memory().guest().by(self.cx.vcpu.index())
+    }
+
     /// Translates for an access; #PF if the guest's tables forbid it.
     pub(super) fn translate(
         &mut self,
@@ -121,7 +126,7 @@ impl<V: Vendor> Processor<'_, '_, V> {
             smap_override: !system && state.control.rflags().contains(Rflags::AC),
         };
         let paging = paging(self.cx);
-        let guest = self.cx.vm.memory_of(self.cx.state.smm.is_active()).guest();
+        let guest = self.guest();
         match walk::translate(&paging, &mut Path::new(&guest), linear, access) {
             Ok(translation) => Ok(translation.gpa),
             Err(Failed::Guest(fault)) => {
@@ -168,7 +173,7 @@ impl<V: Vendor> Processor<'_, '_, V> {
         }
         let user = self.cx.state.control.cpl() == 3;
         let access = mode::Access { write: false, fetch: true, user, smap_override: false };
-        let guest = self.memory().guest();
+        let guest = self.guest();
         let mut path = Path::new(&guest);
         let translation = walk::translate(&paging(self.cx), &mut path, linear, access).ok()?;
         let mut at = translation.gpa.raw();
@@ -222,7 +227,7 @@ impl<V: Vendor> Processor<'_, '_, V> {
     fn write_physical(&mut self, gpa: Gpa, data: &[u8]) -> Result<(), Stop> {
         let memory = self.cx.vm.memory_of(self.cx.state.smm.is_active());
         let is_memory = memory.kind(gpa) == Kind::Memory && !self.is_apic_page(gpa);
-        if is_memory && memory.write(gpa, data).is_ok() {
+        if is_memory && self.guest().write(gpa, data).is_ok() {
             return Ok(());
         }
         let mut gpa = gpa.raw();
@@ -257,7 +262,7 @@ impl<V: Vendor> Processor<'_, '_, V> {
         if len > 8 {
             return Err(Stop::Unsupported);
         }
-        let guest = self.cx.vm.memory_of(self.cx.state.smm.is_active()).guest();
+        let guest = self.guest();
         let exchanged = guest.compare_exchange(gpa, len, to_u64(old), to_u64(new));
         exchanged.map_err(|_| Stop::Unsupported)
     }

@@ -212,7 +212,8 @@ fn tell_guest<V: Vendor>(cx: &mut Cx<'_, V>) -> Option<u32> {
     }
     let faults = &mut cx.state.pv.faults;
     let flags = NOT_PRESENT.to_le_bytes();
-    faults.record.write(&cx.vm.memory().guest(), 0, &flags).ok()?;
+    let guest = cx.vm.memory().guest().by(cx.vcpu.index());
+    faults.record.write(&guest, 0, &flags).ok()?;
     // Never 0, which stands for none.
     faults.numbered = faults.numbered.wrapping_add(1) & 0xf_ffff;
     let number = faults.numbered.max(1);
@@ -268,8 +269,9 @@ fn can_take<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
 fn interrupt<V: Vendor>(cx: &mut Cx<'_, V>, token: u32) {
     let faults = &mut cx.state.pv.faults;
     let vector = faults.vector;
-    let written =
-        faults.record.write(&cx.vm.memory().guest(), TOKEN_AT, &token.to_le_bytes()).is_ok();
+    let guest = cx.vm.memory().guest().by(cx.vcpu.index());
+    let written = faults.record.write(&guest, TOKEN_AT, &token.to_le_bytes()).is_ok();
+    drop(guest);
     if written && vector >= 16 {
         let interrupt = Acceptance::Vector(vector, Trigger::Edge);
         let _ = cx.vcpu.shared().mailbox().post(interrupt);

@@ -274,7 +274,7 @@ pub(crate) fn update<V: Vendor>(cx: &mut Cx<'_, V>) {
         scale: Scale::to_ns(state.tsc.khz),
         flags: if is_stable { STABLE } else { 0 },
     };
-    let guest = cx.vm.memory().guest();
+    let guest = cx.vm.memory().guest().by(cx.vcpu.index());
     let mut flags = [0];
     if record.read(&guest, pvclock::FLAGS_AT, &mut flags).is_err() {
         return;
@@ -300,7 +300,7 @@ pub(crate) fn write_wall_clock<V: Vendor>(cx: &mut Cx<'_, V>, value: u64) {
     if value == 0 {
         return;
     }
-    let memory = cx.vm.memory();
+    let memory = cx.vm.memory().guest().by(cx.vcpu.index());
     let at = Gpa::new(value);
     let mut version = [0; 4];
     if memory.read(at, &mut version).is_err() {

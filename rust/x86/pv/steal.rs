@@ -82,13 +82,13 @@ pub(crate) fn update<V: Vendor>(cx: &mut Cx<'_, V>) {
         return;
     }
     place.is_out.store(false, Relaxed);
-    if take_flush(&cx.vm, gpa) {
+    if take_flush(cx, gpa) {
         cx.state.control.flush_guest_tlb();
     }
     let waited = task::run_delay();
     let since = waited.wrapping_sub(cx.state.pv.steal.seen);
     cx.state.pv.steal.seen = waited;
-    let guest = cx.vm.memory().guest();
+    let guest = cx.vm.memory().guest().by(cx.vcpu.index());
     let at = |offset: u64| Gpa::new(gpa.wrapping_add(offset));
     let (mut version, mut steal) = ([0; 4], [0; 8]);
     let there = guest.read(at(VERSION_AT), &mut version).is_ok()
@@ -106,10 +106,10 @@ pub(crate) fn update<V: Vendor>(cx: &mut Cx<'_, V>) {
 
 /// Says that the vCPU is on a processor; whether somebody asked for a flush while it
 /// wasn't.
-fn take_flush<V: Vendor>(vm: &Vm<X86<V>>, gpa: u64) -> bool {
+fn take_flush<V: Vendor>(cx: &Cx<'_, V>, gpa: u64) -> bool {
     /// Others may ask meanwhile, each once.
     const TRIES: u32 = 64;
-    let guest = vm.memory().guest();
+    let guest = cx.vm.memory().guest().by(cx.vcpu.index());
     let at = Gpa::new(gpa.wrapping_add(PREEMPTED_AT));
     for _ in 0..TRIES {
         let mut old = [0];
@@ -152,7 +152,8 @@ impl<V: Vendor> SchedHooks for Hooks<'_, V> {
         }
         let at = Gpa::new(gpa.wrapping_add(PREEMPTED_AT));
         // What isn't there at once can't be waited for; then nobody knows.
-        if self.vm.memory().guest_atomic().write(at, &[PREEMPTED]).is_ok() {
+        let guest = self.vm.memory().guest_atomic().by(self.vcpu.index());
+        if guest.write(at, &[PREEMPTED]).is_ok() {
             place.is_out.store(true, Relaxed);
         }
     }

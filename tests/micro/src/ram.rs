@@ -59,9 +59,20 @@ impl Ram {
 
     /// `size` bytes of a file.
     pub fn of_file(file: &File, size: usize, flags: MapFlags) -> Result<Self> {
+        Self::of_file_at(file, 0, size, READ_WRITE, flags)
+    }
+
+    /// `size` bytes of a file from `offset` on. Only what `protection` allows may be done with them.
+    pub fn of_file_at(
+        file: &File,
+        offset: i64,
+        size: usize,
+        protection: ProtFlags,
+        flags: MapFlags,
+    ) -> Result<Self> {
         let length = NonZeroUsize::new(size).context("no size")?;
         // SAFETY: a new mapping at an address of the kernel's choice harms nothing.
-        let start = unsafe { mmap(None, length, READ_WRITE, flags, file.as_fd(), 0) };
+        let start = unsafe { mmap(None, length, protection, flags, file.as_fd(), offset) };
         // INVARIANT: a mapping of this size was just made for this value.
         Ok(Self { start: start.context("mmap of a file")?.cast(), size })
     }

@@ -68,6 +68,7 @@ requests! {
     GET_TSC_KHZ = number(0xa3);
     ENABLE_CAP = write::<abi::kvm_enable_cap>(0xa3);
     SIGNAL_MSI = write::<abi::kvm_msi>(0xa5);
+    RESET_DIRTY_RINGS = number(0xc7);
     CLEAR_DIRTY_LOG = both::<abi::kvm_clear_dirty_log>(0xc0);
 
     // With holes: a word, and 16 times three.

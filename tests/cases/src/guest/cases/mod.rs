@@ -5,6 +5,7 @@ mod churn;
 mod compat;
 mod debug;
 mod dirty;
+mod dirty_ring;
 mod event;
 mod exception;
 mod host;
@@ -63,6 +64,7 @@ pub(super) const ALL: &[&[Case]] = &[
     tsc::CASES,
     smp::CASES,
     dirty::CASES,
+    dirty_ring::CASES,
     mm::CASES,
     churn::CASES,
 ];
