@@ -5,8 +5,10 @@
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -14,6 +16,7 @@ use proto::{Exit, Frame, Kind, hostlog};
 
 use crate::channel::{self, Event};
 use crate::machine::{BootSpec, Machine, Running};
+use crate::process::Process;
 
 /// Exit status of a run that took too long.
 pub const TIMED_OUT: u8 = 124;
@@ -22,6 +25,9 @@ pub const BROKEN: u8 = 125;
 
 /// How long a machine may take to power off.
 const POWER_OFF: Duration = Duration::from_secs(30);
+
+/// How long an emulator whose channel is closed may take to end.
+const LAST_MOMENT: Duration = Duration::from_secs(5);
 
 /// The sending end of the channel, shared with whoever forwards input.
 pub type Sender = Arc<Mutex<Box<dyn Write + Send>>>;
@@ -68,6 +74,8 @@ struct Session<'a> {
     kernel_log: Vec<u8>,
     text: String,
     console: PathBuf,
+    words: PathBuf,
+    tells: fn(&str) -> bool,
 }
 
 /// Boots `machine` and sees the run through.
@@ -79,7 +87,7 @@ pub fn run(
 ) -> Result<Outcome> {
     let running =
         machine.boot(spec).with_context(|| format!("starting machine {}", machine.name()))?;
-    let Running { mut child, rx, tx, console } = running;
+    let Running { mut child, rx, tx, console, words, tells } = running;
     let mut session = Session {
         name: machine.name(),
         listener,
@@ -93,6 +101,8 @@ pub fn run(
         kernel_log: Vec::new(),
         text: String::new(),
         console,
+        words,
+        tells,
     };
     let events = channel::listen(rx);
     let late = loop {
@@ -107,8 +117,21 @@ pub fn run(
             break false;
         }
     };
+    let ended = if late { None } else { end(&mut child)? };
     child.kill();
-    Ok(session.judge(late))
+    Ok(session.judge(late, ended))
+}
+
+/// How the emulator ended, which closes its channel a moment before.
+fn end(child: &mut Process) -> Result<Option<ExitStatus>> {
+    let deadline = Instant::now() + LAST_MOMENT;
+    loop {
+        let ended = child.try_wait()?;
+        if ended.is_some() || Instant::now() > deadline {
+            return Ok(ended);
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 impl Session<'_> {
@@ -116,6 +139,17 @@ impl Session<'_> {
         self.phase = phase;
         self.limit = limit;
         self.deadline = Instant::now() + limit;
+    }
+
+    /// What the emulator said last, for a message.
+    fn last_words(&self) -> String {
+        let words = fs::read(&self.words).unwrap_or_default();
+        let words = String::from_utf8_lossy(&words);
+        let telling: Vec<&str> = words.lines().filter(|line| (self.tells)(line)).collect();
+        match last_lines(&telling, 60) {
+            None => String::new(),
+            Some(lines) => format!("\nthe emulator's last words:\n  {lines}"),
+        }
     }
 
     fn keep(&mut self, line: &str) {
@@ -146,8 +180,8 @@ impl Session<'_> {
         self.frames += 1;
     }
 
-    /// The verdict, once the machine is gone; `late` if it had to be killed.
-    fn judge(&self, late: bool) -> Outcome {
+    /// The verdict, once the machine is gone; `late` if it had to be killed, else `ended` is how it did.
+    fn judge(&self, late: bool, ended: Option<ExitStatus>) -> Outcome {
         let console = fs::read(&self.console).unwrap_or_default();
         let console = String::from_utf8_lossy(&console).into_owned() + &self.text;
         let mut reports = hostlog::reports(&String::from_utf8_lossy(&self.kernel_log));
@@ -186,9 +220,14 @@ impl Session<'_> {
                 stuck_in_boot: self.phase == Phase::Boot,
             },
             None => broken(format!(
-                "machine {name} ended in the middle of {}; console log: {log}{}",
+                "machine {name} ended in the middle of {}: {}; console log: {log}{}{}",
                 if self.phase == Phase::Boot { "its boot" } else { "the command" },
-                tail(&console)
+                match ended {
+                    Some(status) => status.to_string(),
+                    None => "its emulator runs on".into(),
+                },
+                tail(&console),
+                self.last_words()
             )),
         }
     }
@@ -196,10 +235,15 @@ impl Session<'_> {
 
 /// The last lines of the console, for a message.
 fn tail(console: &str) -> String {
-    let lines: Vec<&str> = console.lines().filter(|line| !line.trim().is_empty()).collect();
-    let start = lines.len().saturating_sub(10);
-    if lines.is_empty() {
-        return "\n(the console is empty)".into();
+    let lines: Vec<&str> = console.lines().collect();
+    match last_lines(&lines, 10) {
+        None => "\n(the console is empty)".into(),
+        Some(lines) => format!("\nits last lines:\n  {lines}"),
     }
-    format!("\nits last lines:\n  {}", lines[start..].join("\n  "))
+}
+
+fn last_lines(lines: &[&str], count: usize) -> Option<String> {
+    let lines: Vec<&str> = lines.iter().copied().filter(|line| !line.trim().is_empty()).collect();
+    let start = lines.len().saturating_sub(count);
+    (!lines.is_empty()).then(|| lines[start..].join("\n  "))
 }

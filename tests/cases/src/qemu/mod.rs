@@ -16,6 +16,7 @@ mod control;
 mod debian;
 #[cfg(target_arch = "x86_64")]
 mod debug;
+mod diagnose;
 #[cfg(target_arch = "x86_64")]
 mod ends;
 #[cfg(target_arch = "x86_64")]

@@ -42,6 +42,15 @@ pub(crate) fn kill(times: u64, latest: Duration) -> Result<()> {
     })
 }
 
+/// A guest boots again and again, each time in a new QEMU: none stands still.
+pub(crate) fn boots(times: u32) -> Result<()> {
+    let options = options(Image::Elf, "quiet")?;
+    (0..times).try_for_each(|number| {
+        let boot = Linux::boot(&options).with_context(|| format!("boot {number}"));
+        boot?.vmm.quit()
+    })
+}
+
 /// `count` guests at once; each does its work.
 pub(crate) fn at_once(count: usize) -> Result<()> {
     let floppy = Floppy::new("ticks.img", Code::Ticks, &[])?;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::console::Console;
+use super::diagnose;
 use super::qmp::Qmp;
 
 /// The program; it is the distribution's own.
@@ -135,6 +136,7 @@ pub(crate) struct Vmm {
     pub(crate) qmp: Qmp,
     started: Instant,
     shown: bool,
+    vcpus: u32,
 }
 
 impl Vmm {
@@ -163,7 +165,8 @@ impl Vmm {
         })();
         match connected {
             Ok((console, qmp)) => {
-                Ok(Self { child, dir, console, qmp, started, shown: options.show })
+                let (shown, vcpus) = (options.show, options.smp);
+                Ok(Self { child, dir, console, qmp, started, shown, vcpus })
             }
             Err(error) => {
                 let _ = child.kill();
@@ -236,15 +239,15 @@ impl Vmm {
         self.wait(END)
     }
 
-    /// Adds to `error` what QEMU and the guest said last.
+    /// Adds to `error` what QEMU and the guest said last, and what they are at.
     pub(crate) fn explain(&mut self, error: anyhow::Error) -> anyhow::Error {
-        let ended = match self.child.try_wait() {
+        let state = match self.child.try_wait() {
             Ok(Some(status)) => format!("; QEMU ended with {status}"),
-            _ => String::new(),
+            _ => format!("; {}", diagnose::report(self.child.id(), &mut self.qmp, self.vcpus)),
         };
         let words = self.words();
         let console = self.console.tail();
-        anyhow::anyhow!("{error:#}{ended}; QEMU's words: {words}; the console's last: {console}")
+        anyhow::anyhow!("{error:#}{state}; QEMU's words: {words}; the console's last: {console}")
     }
 }
 

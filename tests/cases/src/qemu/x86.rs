@@ -59,6 +59,7 @@ pub(crate) const CASES: &[Case] = &[
     case("kill-few", "qemu-robust", || robust::kill(12, Duration::from_secs(8))).long(),
     case("debian", "qemu-debian", debian::debian).long(),
     case("kill-200", "qemu-kill", || robust::kill(200, Duration::from_secs(12))).long(),
+    case("boots", "qemu-boots", || robust::boots(400)).long(),
     case("50-vms", "qemu-many", || robust::at_once(50)).long(),
     case("many-vms", "qemu-many", robust::many).long(),
 ];

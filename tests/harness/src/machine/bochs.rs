@@ -130,6 +130,8 @@ impl Machine for Bochs {
             rx: Box::new(stream.try_clone().context("the channel's socket")?),
             tx: Box::new(stream),
             console,
+            words: spec.dir.join("bochs.log"),
+            tells: |_| true,
         })
     }
 }

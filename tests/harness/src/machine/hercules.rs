@@ -155,13 +155,15 @@ fn start(spec: &BootSpec) -> Result<Option<Running>> {
     let mut child = Process::spawn(&mut command)?;
     let output = child.child().stdout.take().context("Hercules' output")?;
     let console = spec.dir.join("console.log");
-    let log = log::keep(output, &spec.dir.join("hercules.log"), &console)?;
+    let words = spec.dir.join("hercules.log");
+    let log = log::keep(output, &words, &console)?;
     if !log.port_is_open()? {
         return Ok(None);
     }
     let (rx, tx) =
         terminal::connect(port, log).context("connecting the terminal of machine 'z'")?;
-    Ok(Some(Running { child, rx: Box::new(rx), tx: Box::new(tx), console }))
+    let (rx, tx) = (Box::new(rx), Box::new(tx));
+    Ok(Some(Running { child, rx, tx, console, words, tells: |_| true }))
 }
 
 /// A port that was free a moment ago.

@@ -77,6 +77,10 @@ pub struct Running {
     pub tx: Box<dyn Write + Send>,
     /// The console log file.
     pub console: PathBuf,
+    /// What the emulator itself says.
+    pub words: PathBuf,
+    /// Whether a line of that tells anything.
+    pub tells: fn(&str) -> bool,
 }
 
 /// One emulated machine.
