@@ -10,7 +10,7 @@
 # `tests/setup/enter.sh exec …` ends with.
 
 verb-variables := M CMD FILES MODULES KERNEL ICOUNT SMP MEM TIMEOUT KARGS T B F S SEED SEEDS THREADS
-verbs := run shell exec test test-long kselftest bench fuzz check doc stats prepare clean distclean
+verbs := run shell exec test test-long kselftest bench profile fuzz check doc stats prepare clean distclean
 .PHONY: $(verbs)
 
 $(foreach name,$(verb-variables),$(if $(filter undefined,$(origin $(name))),,\
@@ -40,6 +40,9 @@ kselftest:
 ## What exits, faults and VMs cost, ours and the kernel's [M=amd|intel B=name MODULES=rust|c|both]
 bench:
 	$(enter) bench
+## Functions that the instructions of an exit are executed in, on amd [B=exit/cpuid MODULES=rust|c]
+profile:
+	$(enter) profile
 ## Random input for F=ioctl|emulate, S= seconds [SEED= SEEDS= THREADS= KERNEL=debug MODULES=]
 fuzz:
 	$(enter) fuzz

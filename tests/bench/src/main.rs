@@ -36,6 +36,9 @@ struct Options {
     /// Describe the measurements and exit.
     #[arg(long)]
     list: bool,
+    /// Make the exits of a measurement (`exit/…`) without end, for whoever watches the machine.
+    #[arg(long)]
+    endless: bool,
     /// Parts of the names of those to make.
     names: Vec<String>,
 }
@@ -69,6 +72,9 @@ fn run(options: &Options) -> Result<bool> {
     let chosen = |name: &str| {
         options.names.is_empty() || options.names.iter().any(|part| name.contains(part.as_str()))
     };
+    if options.endless {
+        sample::make_endless();
+    }
     let mut good = true;
     for bench in all.filter(|bench| chosen(bench.name)) {
         if options.list {

@@ -2,12 +2,26 @@
 //! What a measurement is and how its figure comes about.
 
 use std::arch::x86_64::_rdtsc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, ensure};
 use micro::Skip;
 
 /// Samples of each measurement.
 pub(crate) const SAMPLES: usize = 40;
+
+/// Whether exits go on forever.
+static ENDLESS: AtomicBool = AtomicBool::new(false);
+
+/// Lets the exits of a measurement go on until somebody ends this program.
+pub(crate) fn make_endless() {
+    ENDLESS.store(true, Ordering::Relaxed);
+}
+
+/// Whether they do.
+pub(crate) fn is_endless() -> bool {
+    ENDLESS.load(Ordering::Relaxed)
+}
 
 /// One measurement.
 pub(crate) struct Bench {

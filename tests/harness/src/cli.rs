@@ -58,6 +58,8 @@ pub enum Verb {
     Kselftest(KselftestArgs),
     /// Measure what exits, faults and VMs cost.
     Bench(BenchArgs),
+    /// Show which functions the instructions of an exit are executed in.
+    Profile(BenchArgs),
     /// Look for mistakes with random input.
     Fuzz(FuzzArgs),
     /// Make what machines and tests need, ahead of time.

@@ -65,6 +65,8 @@ pub struct Request {
     pub mem_mib: Option<u32>,
     /// Exact virtual time.
     pub icount: bool,
+    /// Where the emulator's monitor is to listen, if somebody wants to speak with it.
+    pub monitor: Option<PathBuf>,
     /// Limit for the command.
     pub timeout: Duration,
 }
@@ -88,6 +90,7 @@ impl Request {
             smp: 1,
             mem_mib: None,
             icount: false,
+            monitor: None,
             timeout: Duration::from_secs(600),
         }
     }
@@ -144,6 +147,7 @@ fn run_once(
         smp: request.smp,
         mem_mib: request.mem_mib.unwrap_or_else(|| machine.default_mem_mib()),
         icount: request.icount,
+        monitor: request.monitor.clone(),
         patience: Duration::from_secs(machine.boot_seconds()) * request.kernel.slowness(),
         root: request.root(),
         dir: dir.clone(),

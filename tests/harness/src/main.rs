@@ -22,6 +22,7 @@ mod lock;
 mod machine;
 mod panics;
 mod process;
+mod profile;
 mod progress;
 mod session;
 mod setup;
@@ -81,6 +82,7 @@ fn act(cli: &Cli) -> Result<u8> {
         }
         Verb::Kselftest(args) => kselftest::run(&place, args).map(status),
         Verb::Bench(args) => bench::run(&place, args).map(status),
+        Verb::Profile(args) => profile::run(&place, args).map(status),
         Verb::Fuzz(args) => match fuzz::begin(&place, args)? {
             Fuzz::InMachine(request) => run(&place, *request),
             Fuzz::Done(status) => Ok(status),

@@ -36,9 +36,9 @@ fn registers(qmp: &mut Qmp, vcpus: u32) -> String {
             return format!("CPU {cpu}: no answer");
         };
         let text = answer.text().replace(" =", "=");
-        let words = text.split_whitespace().filter(|word| {
-            word.split_once('=').is_some_and(|(name, _)| REGISTERS.contains(&name))
-        });
+        let words = text
+            .split_whitespace()
+            .filter(|word| word.split_once('=').is_some_and(|(name, _)| REGISTERS.contains(&name)));
         format!("CPU {cpu}: {}", words.collect::<Vec<_>>().join(" "))
     };
     (0..vcpus).map(of).collect::<Vec<_>>().join(", ")

@@ -55,6 +55,8 @@ pub struct BootSpec {
     pub mem_mib: u32,
     /// Virtual time counts instructions exactly, where the emulator does not do so anyway.
     pub icount: bool,
+    /// Where the emulator's monitor is to listen; on `amd` only.
+    pub monitor: Option<PathBuf>,
     /// How long the boot may take until PID 1 says hello.
     pub patience: Duration,
     /// The root file system of this run, which need not be the machine's usual one.

@@ -96,7 +96,8 @@ impl Machine for Qemu {
 /// Of a reset, what happened and where; of the registers only these.
 fn tells(line: &str) -> bool {
     const DETAILS: &[&str] = &[
-        "XMM", "FPR", "FCW", "CCS", "ES ", "DS ", "FS ", "LDT", "GDT", "IDT", "DR", "EFER", "R8", "R12",
+        "XMM", "FPR", "FCW", "CCS", "ES ", "DS ", "FS ", "LDT", "GDT", "IDT", "DR", "EFER", "R8",
+        "R12",
     ];
     !DETAILS.iter().any(|detail| line.starts_with(detail))
 }
@@ -128,6 +129,9 @@ fn arguments(spec: &BootSpec, console: &Path) -> Vec<String> {
         ["-accel", "tcg,thread=multi,tb-size=512"].as_slice()
     };
     arguments.extend(accel.iter().map(|word| (*word).to_owned()));
+    if let Some(path) = &spec.monitor {
+        arguments.extend(["-qmp".into(), format!("unix:{},server=on,wait=off", path.display())]);
+    }
     for (option, value) in [
         ("-kernel", spec.kernel.display().to_string()),
         ("-initrd", spec.initramfs.display().to_string()),
