@@ -33,6 +33,7 @@ pub struct Slot {
 
 impl Slot {
     /// First frame behind the slot.
+    #[inline]
     pub const fn end(&self) -> u64 {
         self.first.raw().saturating_add(self.frames)
     }
@@ -46,11 +47,12 @@ impl Slot {
     /// Where the VMM has a frame of the slot.
     #[inline]
     pub const fn address_of(&self, gfn: Gfn) -> Option<Hva> {
-        if !self.contains(gfn) {
+        // Below the slot this wraps around, to more than any slot has.
+        let frame = gfn.raw().wrapping_sub(self.first.raw());
+        if frame >= self.frames {
             return None;
         }
-        let offset = gfn.raw().wrapping_sub(self.first.raw()) << PAGE_SHIFT;
-        Some(Hva::new(self.memory.raw().wrapping_add(offset)))
+        Some(Hva::new(self.memory.raw().wrapping_add(frame << PAGE_SHIFT)))
     }
 
     const fn overlaps(&self, other: &Self) -> bool {

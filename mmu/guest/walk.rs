@@ -106,6 +106,7 @@ struct Rights {
 impl Rights {
     const ALL: Self = Self { write: true, user: true, no_execute: false };
 
+    #[inline(always)]
     fn with(self, entry: u64) -> Self {
         Self {
             write: self.write && entry & WRITE != 0,
@@ -161,26 +162,29 @@ impl<M: GuestMemory> Walk<'_, M> {
         top: u32,
         mut rights: Rights,
     ) -> Result<Translation, Failed<M::Error>> {
+        let (address_mask, reserved) = (self.paging.address_mask(), self.reserved());
         let mut table = root;
         let mut shift = top;
         loop {
             let entry = self.entry_64(table, shift)?;
             rights = rights.with(entry.raw);
-            let reserved = self.reserved(entry.raw, shift);
-            let is_page = shift == 12 || entry.raw & LARGE != 0 && shift <= 30;
-            if is_page || reserved {
+            let is_large = entry.raw & LARGE != 0 && shift != 12;
+            let reserved =
+                if is_large { reserved | self.reserved_in_large(shift) } else { reserved };
+            let is_reserved = entry.raw & reserved != 0;
+            if is_large || shift == 12 || is_reserved {
                 let offset_mask = 1_u64.wrapping_shl(shift).wrapping_sub(1);
-                let base = entry.raw & self.paging.address_mask() & !offset_mask;
-                return self.finish(entry, base, shift, rights, reserved);
+                let base = entry.raw & address_mask & !offset_mask;
+                return self.finish(entry, base, shift, rights, is_reserved);
             }
             self.mark(entry, ACCESSED)?;
-            table = Gpa::new(entry.raw & self.paging.address_mask());
+            table = Gpa::new(entry.raw & address_mask);
             shift = shift.wrapping_sub(9);
         }
     }
 
-    /// Whether a 64-bit entry has bits set that must be zero.
-    fn reserved(&self, entry: u64, shift: u32) -> bool {
+    /// Bits that must be zero in every 64-bit entry.
+    fn reserved(&self) -> u64 {
         let mut mask = 0x000f_ffff_ffff_f000 & !self.paging.address_mask();
         if !self.paging.no_execute {
             mask |= NO_EXECUTE;
@@ -189,13 +193,18 @@ impl<M: GuestMemory> Walk<'_, M> {
             // Bits 52 to 62 are no software's here.
             mask |= 0x7ff << 52;
         }
-        if entry & LARGE != 0 && shift != 12 {
-            let may_be_large = shift == 21 || shift == 30 && self.paging.huge_pages;
-            // The low address bits of a large page, but for PAT.
-            let offset = 1_u64.wrapping_shl(shift).wrapping_sub(1) & !0x1fff;
-            mask |= if may_be_large { offset } else { LARGE };
+        mask
+    }
+
+    /// Those of a page that spans `1 << shift` bytes; if there are none of that size, the
+    /// bit that asks for it.
+    fn reserved_in_large(&self, shift: u32) -> u64 {
+        if shift == 21 || shift == 30 && self.paging.huge_pages {
+            // The low bits of the address, but for PAT.
+            1_u64.wrapping_shl(shift).wrapping_sub(1) & !0x1fff
+        } else {
+            LARGE
         }
-        entry & mask != 0
     }
 
     /// Checks the rights, marks the last entry and gives the address.
@@ -277,6 +286,7 @@ impl<M: GuestMemory> Walk<'_, M> {
         self.present(Seen { at, raw })
     }
 
+    #[inline(always)]
     fn entry_64(&mut self, table: Gpa, shift: u32) -> Result<Seen, Failed<M::Error>> {
         let index = self.address.wrapping_shr(shift) & 0x1ff;
         let at = Gpa::new(table.raw() | index << 3);
@@ -284,6 +294,7 @@ impl<M: GuestMemory> Walk<'_, M> {
         self.present(Seen { at, raw })
     }
 
+    #[inline(always)]
     fn present(&self, entry: Seen) -> Result<Seen, Failed<M::Error>> {
         if entry.raw & PRESENT == 0 {
             return Err(self.fault(PageFault::empty()));
@@ -293,6 +304,7 @@ impl<M: GuestMemory> Walk<'_, M> {
 
     /// Sets accessed and dirty bits. An entry that changed meanwhile is left: the
     /// processor, too, may have seen either.
+    #[inline(always)]
     fn mark(&mut self, entry: Seen, bits: u64) -> Result<(), Failed<M::Error>> {
         if entry.raw & bits != bits {
             let (old, bits) = (entry.raw as u32, bits as u32);
