@@ -19,7 +19,7 @@ use kernel::{prelude::*, sync::atomic::Relaxed};
 use kvm_core::memory::Fault;
 use kvm_paging::{addr::Gpa, entry::Access};
 use kvm_sys::{
-    guest_mode,
+    guest_mode::{self, Entry},
     irq::{self, IrqOff},
     preempt::PreemptOff,
     s390::{self, registers},
@@ -190,7 +190,7 @@ fn enter(cx: &mut Cx<'_>, off: &mut IrqOff) -> Option<Exit> {
     state.block.gpr14 = gpr14;
     state.block.gpr15 = gpr15;
     guest_mode::timing_enter(off);
-    let exit = guest_mode::in_guest(off, || {
+    let exit = guest_mode::in_guest(off, Entry::First, || {
         s390_hw::enter(off, &mut state.block, &mut state.gprs, state.space)
     });
     guest_mode::timing_exit(off);

@@ -13,7 +13,12 @@ use crate::{
 use kernel::prelude::*;
 use kvm_core::vm::Vm;
 use kvm_emulate::{Shadow, Table};
-use kvm_sys::{guest_mode, hw_pages::HwPages, irq::IrqOff, kick};
+use kvm_sys::{
+    guest_mode::{self, Entry},
+    hw_pages::HwPages,
+    irq::IrqOff,
+    kick,
+};
 use kvm_x86::{
     control::{Control, Gprs},
     inject::Injected,
@@ -26,7 +31,7 @@ use svm_arch::{
     event::{Event, Kind},
     exit::Exit,
     intercept::{msrpm_position, Intercept, Intercepts},
-    vmcb::{self, Clean, VirtualInterrupts, Vmcb},
+    vmcb::{self, Clean, TlbControl, VirtualInterrupts, Vmcb},
 };
 use svm_hw::{GlobalInterrupts, VmcbPage};
 use x86_defs::{Cr0, Cr4, Efer, Rflags, SegReg, Segment, TableReg};
@@ -703,7 +708,7 @@ impl Control for SvmControl {
     }
 
     #[inline]
-    fn enter(&mut self, _shared: &(), gprs: &mut Gprs, off: &IrqOff) {
+    fn enter(&mut self, _shared: &(), gprs: &mut Gprs, entry: Entry, off: &IrqOff) {
         let cpu = self.global.cpus.this(off.pinned());
         self.pdptrs = None;
         self.vmcb.save.rax = gprs[RAX];
@@ -714,12 +719,17 @@ impl Control for SvmControl {
             self.stop_stepping();
             kick::interrupt_this_cpu(off);
         }
-        self.prepare_tlb(cpu, off);
-        cpu.host.save(off);
+        if entry == Entry::First {
+            self.prepare_tlb(cpu, off);
+            cpu.host.save(off);
+        } else {
+            // What the last entry flushed, if anything, stays so.
+            self.vmcb.control.tlb_control = TlbControl::Nothing as u8;
+        }
         {
             let no_interrupts = GlobalInterrupts::off(off);
             let vmcb = &mut self.vmcb;
-            guest_mode::in_guest(off, || {
+            guest_mode::in_guest(off, entry, || {
                 svm_hw::enter(&no_interrupts, vmcb, gprs, &cpu.host);
             });
         }

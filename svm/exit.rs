@@ -17,12 +17,27 @@ use kvm_x86::{
     outcome::Next,
     state::Cx,
     userspace,
+    vendor::Quick,
 };
 use svm_arch::{
     exit::{Exit, IoAccess, NestedFault},
     intercept::Intercept,
 };
 use x86_defs::{Dr6, Vector};
+
+/// Exits that may be over at once.
+#[inline]
+pub(crate) fn quick(control: &SvmControl) -> Option<Quick> {
+    if control.stepping.is_some() || matches!(control.nmi, NmiState::Returning(_)) {
+        return None;
+    }
+    match control.vmcb().control.exit_code {
+        Exit::CPUID => Some(Quick::Cpuid),
+        Exit::MSR if is_msr_read(control) => Some(Quick::ReadMsr),
+        Exit::MSR => Some(Quick::WriteMsr),
+        _ => None,
+    }
+}
 
 /// Does what the exit asks for.
 pub(crate) fn handle(cx: &mut Cx<'_, Svm>) -> Result<Next> {
@@ -109,8 +124,13 @@ fn nested_page_fault(cx: &mut Cx<'_, Svm>) -> Result<Next> {
     exit::page_fault::handle(cx, touched)
 }
 
+/// Whether an exit for an MSR is for RDMSR.
+fn is_msr_read(control: &SvmControl) -> bool {
+    control.vmcb().control.exit_info_1 == 0
+}
+
 fn msr(cx: &mut Cx<'_, Svm>) -> Result<Next> {
-    if cx.state.control.vmcb().control.exit_info_1 == 0 {
+    if is_msr_read(&cx.state.control) {
         exit::msr::read(cx)
     } else {
         exit::msr::write(cx)

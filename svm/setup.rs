@@ -13,7 +13,7 @@ use kvm_x86::{
     outcome::Next,
     probe::{probe, Refusal},
     state::Cx,
-    vendor::{Vendor, X86},
+    vendor::{Quick, Vendor, X86},
 };
 use svm_arch::caps::{SvmCaps, CPUID_EXT_ECX_SVM, CPUID_EXT_FEATURES, MSR_VM_CR, VM_CR_SVMDIS};
 use svm_hw::HostState;
@@ -46,6 +46,11 @@ impl Vendor for Svm {
 
     fn new_control(vm: &Vm<X86<Self>>) -> Result<SvmControl> {
         SvmControl::new(vm)
+    }
+
+    #[inline]
+    fn quick(control: &SvmControl) -> Option<Quick> {
+        exit::quick(control)
     }
 
     fn handle_exit(cx: &mut Cx<'_, Self>) -> Result<Next> {

@@ -634,7 +634,13 @@ impl Control for VmxControl {
     }
 
     #[inline]
-    fn enter(&mut self, shared: &VmxShared, gprs: &mut Gprs, off: &IrqOff) {
+    fn enter(
+        &mut self,
+        shared: &VmxShared,
+        gprs: &mut Gprs,
+        entry: guest_mode::Entry,
+        off: &IrqOff,
+    ) {
         self.flush(off);
         if self.deadline != NO_DEADLINE || self.counts_down {
             self.start_timer();
@@ -651,7 +657,7 @@ impl Control for VmxControl {
         self.written.refresh(&loaded, shared.segments.before_entry(off), off);
         self.fields.write_back(&loaded);
         let (cr2, host_rsp) = (&mut self.cr2, &mut self.host_rsp);
-        self.reason = guest_mode::in_guest(off, || {
+        self.reason = guest_mode::in_guest(off, entry, || {
             if host_state::cr2(off) != *cr2 {
                 host_state::set_cr2(off, *cr2);
             }

@@ -15,6 +15,7 @@ use kvm_x86::{
     registers,
     state::Cx,
     userspace,
+    vendor::Quick,
 };
 use vmx_arch::{
     control::Primary,
@@ -23,6 +24,18 @@ use vmx_arch::{
     field::Slot,
 };
 use x86_defs::{Dr6, Vector, DR6_FIXED_1};
+
+/// Exits that may be over at once.
+#[inline]
+pub(crate) fn quick(control: &VmxControl) -> Option<Quick> {
+    let reason = control.reason.filter(|reason| !reason.is_failed_entry())?;
+    match reason.exit() {
+        Exit::Cpuid => Some(Quick::Cpuid),
+        Exit::Rdmsr => Some(Quick::ReadMsr),
+        Exit::Wrmsr => Some(Quick::WriteMsr),
+        _ => None,
+    }
+}
 
 /// Does what the exit asks for.
 pub(crate) fn handle(cx: &mut Cx<'_, Vmx>) -> Result<Next> {

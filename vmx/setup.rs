@@ -10,7 +10,7 @@ use kvm_x86::{
     outcome::Next,
     probe::{probe, Refusal},
     state::Cx,
-    vendor::{Vendor, X86},
+    vendor::{Quick, Vendor, X86},
 };
 use vmx_arch::caps::{
     Unusable, VmxCaps, CPUID_ECX_VMX, CPUID_FEATURES, FEATURE_CONTROL_LOCKED,
@@ -46,6 +46,11 @@ impl Vendor for Vmx {
 
     fn new_control(vm: &Vm<X86<Self>>) -> Result<VmxControl> {
         VmxControl::new(vm)
+    }
+
+    #[inline]
+    fn quick(control: &VmxControl) -> Option<Quick> {
+        exit::quick(control)
     }
 
     fn handle_exit(cx: &mut Cx<'_, Self>) -> Result<Next> {

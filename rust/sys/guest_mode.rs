@@ -77,13 +77,32 @@ pub fn timing_exit(_off: &IrqOff) {
     unsafe { kvm_helper_guest_timing_exit() };
 }
 
+/// What an entry follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Whatever the host did.
+    First,
+    /// An exit of the same guest on this CPU. Interrupts were off since, and nobody used
+    /// RCU but in sections that are over.
+    Again,
+}
+
 /// Runs `guest` in what RCU, context tracking and lockdep take for user mode with
 /// interrupts on. `guest` must do nothing but enter the guest: no RCU, no lock,
 /// no call to anything that could be traced.
+///
+/// Of an entry like the last one RCU is not told: what it wants to know of is one moment
+/// without references between any two interrupts of its clock, and each of those gets the
+/// guest out for a [`Entry::First`].
 #[inline(always)]
-pub fn in_guest<R>(_off: &IrqOff, guest: impl FnOnce() -> R) -> R {
+pub fn in_guest<R>(_off: &IrqOff, entry: Entry, guest: impl FnOnce() -> R) -> R {
     // SAFETY: Interrupts are off; undone below.
-    unsafe { kvm_helper_guest_state_enter() };
+    unsafe {
+        match entry {
+            Entry::First => kvm_helper_guest_state_enter(),
+            Entry::Again => kvm_helper_guest_state_enter_again(),
+        }
+    }
     let result = guest();
     // SAFETY: Pairs with the call above.
     unsafe { kvm_helper_guest_state_exit() };
@@ -98,5 +117,6 @@ extern "C" {
     fn kvm_helper_guest_timing_enter();
     fn kvm_helper_guest_timing_exit();
     fn kvm_helper_guest_state_enter();
+    fn kvm_helper_guest_state_enter_again();
     fn kvm_helper_guest_state_exit();
 }

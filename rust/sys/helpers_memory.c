@@ -180,6 +180,17 @@ int kvm_helper_read_user_word(u64 *to, u64 from)
 {
 	return get_user(*to, (u64 __user *)from);
 }
+
+int kvm_helper_read_user_word_atomic(u64 *to, u64 from);
+int kvm_helper_read_user_word_atomic(u64 *to, u64 from)
+{
+	int errno;
+
+	pagefault_disable();
+	errno = get_user(*to, (u64 __user *)from);
+	pagefault_enable();
+	return errno;
+}
 #endif
 
 size_t kvm_helper_read_user_atomic(void *to, u64 from, size_t size);

@@ -142,10 +142,29 @@ noinstr void kvm_helper_guest_state_enter(void)
 	guest_state_enter_irqoff();
 }
 
+/* guest_state_enter_irqoff() without telling RCU of a quiescent state. */
+void kvm_helper_guest_state_enter_again(void);
+noinstr void kvm_helper_guest_state_enter_again(void)
+{
+	instrumentation_begin();
+	trace_hardirqs_on_prepare();
+	lockdep_hardirqs_on_prepare();
+	instrumentation_end();
+
+	context_tracking_guest_enter();
+	lockdep_hardirqs_on(CALLER_ADDR0);
+}
+
+/* guest_state_exit_irqoff(), likewise: the next entry tells RCU. */
 void kvm_helper_guest_state_exit(void);
 noinstr void kvm_helper_guest_state_exit(void)
 {
-	guest_state_exit_irqoff();
+	lockdep_hardirqs_off(CALLER_ADDR0);
+	context_tracking_guest_exit();
+
+	instrumentation_begin();
+	trace_hardirqs_off_finish();
+	instrumentation_end();
 }
 
 /* runner.rs */

@@ -61,14 +61,15 @@ pub fn read(address: Hva, bytes: &mut [u8], wait: Wait) -> Result {
 #[cfg(CONFIG_X86_64)]
 #[inline]
 pub fn read_word(address: Hva, wait: Wait) -> Result<u64> {
-    if wait == Wait::Never {
-        let mut bytes = [0; 8];
-        read(address, &mut bytes, wait)?;
-        return Ok(u64::from_ne_bytes(bytes));
-    }
     let mut word = 0;
-    // SAFETY: `word` is writable; the helper checks the address.
-    if unsafe { kvm_helper_read_user_word(&mut word, address.raw()) } == 0 {
+    // SAFETY: `word` is writable; the helpers check the address.
+    let errno = unsafe {
+        match wait {
+            Wait::Allowed => kvm_helper_read_user_word(&mut word, address.raw()),
+            Wait::Never => kvm_helper_read_user_word_atomic(&mut word, address.raw()),
+        }
+    };
+    if errno == 0 {
         Ok(word)
     } else {
         Err(EFAULT)
@@ -141,6 +142,8 @@ extern "C" {
     fn kvm_helper_read_user_small(to: *mut u8, from: u64, size: usize) -> i32;
     #[cfg(CONFIG_X86_64)]
     fn kvm_helper_read_user_word(to: *mut u64, from: u64) -> i32;
+    #[cfg(CONFIG_X86_64)]
+    fn kvm_helper_read_user_word_atomic(to: *mut u64, from: u64) -> i32;
     fn kvm_helper_read_user_atomic(to: *mut c_void, from: u64, size: usize) -> usize;
     fn kvm_helper_write_user_atomic(to: u64, from: *const c_void, size: usize) -> usize;
     #[cfg(CONFIG_X86_64)]

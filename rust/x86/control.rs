@@ -8,7 +8,7 @@
 use crate::{inject::Injected, trace::ExitRecord};
 use kvm_emulate::{Shadow, Table};
 use kvm_policy::guest_features::GuestFeatures;
-use kvm_sys::{irq::IrqOff, preempt::Pinned, x86::user_return::UserMsr};
+use kvm_sys::{guest_mode::Entry, irq::IrqOff, preempt::Pinned, x86::user_return::UserMsr};
 use x86_defs::{Cr0, Cr4, Efer, Rflags, SegReg, Segment, TableReg};
 
 /// General registers in the order of their encoding: RAX, RCX, RDX, RBX, RSP,
@@ -167,7 +167,7 @@ pub trait Control: Send {
     fn prepare(&mut self, _cpu: Pinned<'_>) {}
     /// Enters the guest and returns when it exits. Not allowed to fail: what the
     /// processor refuses shows in the exit.
-    fn enter(&mut self, shared: &Self::Shared, gprs: &mut Gprs, off: &IrqOff);
+    fn enter(&mut self, shared: &Self::Shared, gprs: &mut Gprs, entry: Entry, off: &IrqOff);
     /// Handles the host's interrupt or machine check that got the guest out, where the
     /// processor took it with the exit. The host's state is loaded.
     #[inline]

@@ -44,6 +44,7 @@ mod params;
 mod presence;
 pub mod probe;
 pub mod pv;
+mod quick;
 pub mod registers;
 mod regs;
 mod report;

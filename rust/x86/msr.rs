@@ -48,6 +48,40 @@ pub(crate) fn write<V: Vendor>(cx: &mut Cx<'_, V>, index: u32, value: u64) -> Re
     change(cx, index, value, By::Guest)
 }
 
+/// Reads an MSR for the guest if that takes no lock and can't wait; `None` for others, and
+/// for those that it can't read.
+#[inline]
+pub(crate) fn read_at_once<V: Vendor>(cx: &mut Cx<'_, V>, index: u32) -> Option<u64> {
+    if !msr_filter::allows(&cx.vm, index, false) {
+        return None;
+    }
+    let row = check_read(index, &context(cx.state, By::Guest)).ok()?;
+    match row.owner {
+        Owner::Stored(slot) => cx.state.msrs.read(slot, By::Guest, &rules(cx).ok()?).ok(),
+        Owner::X2Apic | Owner::TscDeadline => apic::read_msr(cx, index).ok(),
+        _ => None,
+    }
+}
+
+/// Writes an MSR for the guest if that takes no lock and can't wait; whether it did. Otherwise
+/// nothing is changed.
+#[inline]
+pub(crate) fn write_at_once<V: Vendor>(cx: &mut Cx<'_, V>, index: u32, value: u64) -> bool {
+    if !msr_filter::allows(&cx.vm, index, true) {
+        return false;
+    }
+    let Ok((row, value)) = check_write(index, value, &context(cx.state, By::Guest)) else {
+        return false;
+    };
+    match row.owner {
+        Owner::Stored(slot) => store(cx, slot, value, By::Guest).is_ok(),
+        Owner::X2Apic | Owner::TscDeadline if apic::is_quick_write(cx.state, index) => {
+            apic::write_msr(cx, index, value, By::Guest).is_ok()
+        }
+        _ => false,
+    }
+}
+
 /// Reads an MSR for userspace.
 ///
 /// # Errors

@@ -94,6 +94,12 @@ impl Presence {
         Self { id: LAST.fetch_add(1, Relaxed).wrapping_add(1), tsc_aux: None, stale: true }
     }
 
+    /// Whether an entry has something to load.
+    #[inline]
+    pub(crate) fn is_stale(&self) -> bool {
+        self.stale
+    }
+
     /// The guest's TSC_AUX is another one, or the guest can read it no longer.
     pub(crate) fn set_tsc_aux(&mut self, value: Option<u64>) {
         self.tsc_aux = value;

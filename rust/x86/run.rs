@@ -14,7 +14,7 @@ use crate::{
     mailbox, msr_filter,
     outcome::Next,
     pv::{async_fault, clock, steal},
-    request,
+    quick, request,
     state::{Activity, Cx},
     trace, userspace,
     vendor::Vendor,
@@ -22,7 +22,7 @@ use crate::{
 use kernel::{error::Result, prelude::*};
 use kvm_core::request::{Request, Taken};
 use kvm_sys::{
-    guest_mode,
+    guest_mode::{self, Entry},
     irq::{self, IrqOff},
     kick::Woken,
     preempt::{with_hooks, PreemptOff},
@@ -111,9 +111,9 @@ fn turn<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     }
     let on_this_cpu = PreemptOff::new();
     cx.state.control.prepare(on_this_cpu.pinned());
-    let entered = irq::with_irqs_off(|off| enter(cx, off));
+    let has_exited = irq::with_irqs_off(|off| enter(cx, off));
     drop(on_this_cpu);
-    if !entered {
+    if !has_exited {
         return Ok(Next::Resume);
     }
     cx.vcpu.stats().arch.exits.add(1);
@@ -190,7 +190,8 @@ fn exits<V: Vendor>(cx: &mut Cx<'_, V>, requests: Taken) -> Result<Next> {
     Ok(Next::Resume)
 }
 
-/// Enters the guest, unless something has to be seen to first; whether it did.
+/// Enters the guest, unless something has to be seen to first; whether there is an exit to
+/// handle.
 #[inline]
 fn enter<V: Vendor>(cx: &mut Cx<'_, V>, off: &mut IrqOff) -> bool {
     let vcpu = cx.vcpu;
@@ -221,7 +222,8 @@ fn enter<V: Vendor>(cx: &mut Cx<'_, V>, off: &mut IrqOff) -> bool {
     debugreg::before_entry(off, state.debug.active());
     guest_mode::timing_enter(off);
     state.extended.before_entry_pkru(off);
-    state.control.enter(vcpu.shared().control(), &mut state.gprs, off);
+    let has_exited = run_guest(cx, off);
+    let state = &mut *cx.state;
     state.extended.after_exit_pkru(off);
     if state.debug.is_open() {
         state.debug.close(&mut state.control, debugreg::addresses(off));
@@ -235,7 +237,24 @@ fn enter<V: Vendor>(cx: &mut Cx<'_, V>, off: &mut IrqOff) -> bool {
     state.control.take_host_event(off);
     off.window();
     guest_mode::timing_exit(off);
-    true
+    has_exited
+}
+
+/// In the guest, as long as its exits are over at once; whether the last one is not.
+#[inline]
+fn run_guest<V: Vendor>(cx: &mut Cx<'_, V>, off: &IrqOff) -> bool {
+    let mut entry = Entry::First;
+    loop {
+        let state = &mut *cx.state;
+        state.control.enter(cx.vcpu.shared().control(), &mut state.gprs, entry, off);
+        if !quick::handle(cx) {
+            return true;
+        }
+        if !quick::may_go_on(cx, off) {
+            return false;
+        }
+        entry = Entry::Again;
+    }
 }
 
 /// What is the same after every exit.

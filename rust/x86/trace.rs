@@ -22,6 +22,12 @@ pub struct ExitRecord {
     pub error_code: u32,
 }
 
+/// Whether somebody wants to be told of exits.
+#[inline(always)]
+pub(crate) fn is_watched() -> bool {
+    trace::watches_exits()
+}
+
 /// The guest is about to be entered.
 #[inline(always)]
 pub(crate) fn entry<V: Vendor>(cx: &Cx<'_, V>) {

@@ -26,6 +26,17 @@ use kvm_core::{
 use kvm_sys::{kick::Kick, preempt::PreemptOff, x86::Extension};
 use kvm_uapi::vcpu::EnableCap;
 
+/// An exit for an instruction that may be over at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quick {
+    /// CPUID.
+    Cpuid,
+    /// RDMSR.
+    ReadMsr,
+    /// WRMSR.
+    WriteMsr,
+}
+
 /// One vendor's virtualization extension.
 pub trait Vendor: Paging + Sized {
     /// The vendor module.
@@ -62,6 +73,10 @@ pub trait Vendor: Paging + Sized {
     ///
     /// `ENOMEM`.
     fn new_control(vm: &Vm<X86<Self>>) -> Result<Self::Control>;
+
+    /// Whether the last exit is for one of those, and nothing but the instruction has to be
+    /// seen to.
+    fn quick(control: &Self::Control) -> Option<Quick>;
 
     /// Does what the last exit asks for.
     ///

@@ -106,6 +106,11 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// The code of [`Self::Cpuid`].
+    pub const CPUID: u64 = 0x72;
+    /// The code of [`Self::Msr`].
+    pub const MSR: u64 = 0x7c;
+
     /// The reason that a code stands for.
     pub const fn from_code(code: u64) -> Self {
         // Four ranges of 16 numbered registers, then one of exceptions.

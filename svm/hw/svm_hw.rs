@@ -69,7 +69,9 @@ impl DerefMut for VmcbPage {
 /// A CPU's page for the host's FS, GS, TR, LDTR and system-call MSRs, and another
 /// one for what VMRUN itself saves there.
 pub struct HostState {
-    loaded: HwPages<1>,
+    _loaded: HwPages<1>,
+    /// What the processor is told of it, computed once.
+    loaded: u64,
     run: HwPages<1>,
 }
 
@@ -80,7 +82,9 @@ impl HostState {
     ///
     /// `ENOMEM`.
     pub fn new() -> Result<Self> {
-        Ok(Self { loaded: HwPages::new()?, run: HwPages::new()? })
+        let loaded = HwPages::new()?;
+        let physical = loaded.physical();
+        Ok(Self { _loaded: loaded, loaded: physical, run: HwPages::new()? })
     }
 
     /// Tells this CPU where VMRUN keeps the host's state; SVM is on.
@@ -104,7 +108,7 @@ impl HostState {
     #[inline]
     pub fn save(&self, _off: &IrqOff) {
         // SAFETY: The page is memory of this CPU's own that VMSAVE may fill.
-        unsafe { kvm_svm_save_host(self.loaded.physical()) };
+        unsafe { kvm_svm_save_host(self.loaded) };
     }
 }
 
@@ -145,7 +149,7 @@ pub fn enter(
 ) {
     // SAFETY: The addresses are those of a control block, sixteen registers and
     // a page with the host's state, all borrowed for the call; GIF is clear.
-    unsafe { kvm_svm_enter(vmcb.physical, registers.as_mut_ptr(), host.loaded.physical()) };
+    unsafe { kvm_svm_enter(vmcb.physical, registers.as_mut_ptr(), host.loaded) };
 }
 
 extern "C" {

@@ -274,6 +274,9 @@ impl kvm_paging::guest::walk::GuestMemory for Path<'_> {
     }
 
     fn set_bits(&mut self, at: Gpa, old: u32, bits: u32) -> Result<bool> {
+        if self.guest.wait == Wait::Never {
+            return Err(EFAULT);
+        }
         // Tables in memory that can't be written keep their bits.
         if self.guest.kind(at) != Kind::Memory {
             return Ok(true);

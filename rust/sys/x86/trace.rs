@@ -2,13 +2,19 @@
 //! The tracepoints that KVM has on x86; the fields are those of `trace.h`. What is an
 //! unsigned long there is a `u64` here.
 
-use crate::trace::tracepoints;
+use crate::trace::{is_traced, tracepoints};
 use kernel::ffi::{c_int, c_uint};
 
 /// `isa` of VMX.
 pub const VMX: u32 = 1;
 /// `isa` of SVM.
 pub const SVM: u32 = 2;
+
+/// Whether somebody traces entries or exits.
+#[inline(always)]
+pub fn watches_exits() -> bool {
+    is_traced!(__tracepoint_kvm_entry) || is_traced!(__tracepoint_kvm_exit)
+}
 
 tracepoints! {
     /// The guest is about to be entered; the event that is injected as the control

@@ -22,7 +22,7 @@ pub(crate) mod vapic;
 
 pub(crate) use access::access;
 pub(crate) use eoi::{exit as eoi_exit, restore_rtc, scan};
-pub(crate) use msr::{read_msr, set_base, write_msr};
+pub(crate) use msr::{is_quick_write, read_msr, set_base, write_msr};
 
 use crate::{
     control::Control,
@@ -166,6 +166,15 @@ pub(crate) fn after_exit<V: Vendor>(cx: &mut Cx<'_, V>) {
     if cx.state.link.vapic.is_used() {
         vapic::take_in(cx);
     }
+}
+
+/// Whether there is nothing that [`after_exit`] would take in.
+#[inline]
+pub(crate) fn is_up_to_date<V: Vendor>(state: &VcpuState<V>) -> bool {
+    let Some(apic) = &state.apic else { return true };
+    state.control.cr8() == apic.cr8()
+        && !state.link.pv_eoi.is_armed()
+        && !state.link.vapic.is_used()
 }
 
 /// Before an entry, once it is known which event is delivered: what the guest is to

@@ -8,7 +8,7 @@ use crate::{
     state::{Cx, VcpuState},
     vendor::Vendor,
 };
-use kvm_irqchip::lapic::BaseRules;
+use kvm_irqchip::lapic::{BaseRules, LocalApic};
 use kvm_policy::{
     feature::Feature as F,
     msr::{By, Refusal},
@@ -67,6 +67,17 @@ pub(crate) fn write_msr<V: Vendor>(
             Ok(())
         }
         (None, _) => Err(Refusal::Invalid),
+    }
+}
+
+/// Whether a write of this register is over at once: it takes no lock and can't wait.
+#[inline]
+pub(crate) fn is_quick_write<V: Vendor>(state: &VcpuState<V>, index: u32) -> bool {
+    match index {
+        // The IOAPIC and userspace have locks.
+        msr::X2APIC_EOI => state.apic.as_ref().is_some_and(LocalApic::ends_quietly),
+        msr::X2APIC_ICR | msr::X2APIC_SELF_IPI | msr::X2APIC_TMICT | msr::TSC_DEADLINE => true,
+        _ => false,
     }
 }
 

@@ -118,6 +118,14 @@ msrs! {
     TSC_DEADLINE = 0x6e0;
     /// First x2APIC register.
     X2APIC_BASE = 0x800;
+    /// End of interrupt, in x2APIC mode.
+    X2APIC_EOI = 0x80b;
+    /// Interrupt command, in x2APIC mode.
+    X2APIC_ICR = 0x830;
+    /// Initial count of the timer, in x2APIC mode.
+    X2APIC_TMICT = 0x838;
+    /// Interrupt to oneself, in x2APIC mode.
+    X2APIC_SELF_IPI = 0x83f;
     /// Supervisor XSAVE states.
     XSS = 0xda0;
     /// Extended feature enables.

@@ -165,6 +165,20 @@ impl<V: Vendor> Processor<'_, '_, V> {
 
     /// The next words of code, if they lie in one page and are there.
     pub(super) fn fetch_words<const N: usize>(&mut self) -> Option<[u64; N]> {
+        self.words(&paging(self.cx), &self.guest())
+    }
+
+    /// The same in any context.
+    pub(super) fn fetch_words_at_once<const N: usize>(&mut self) -> Option<[u64; N]> {
+        let control = &self.cx.state.control;
+        if control.cr4().contains(Cr4::PAE) && !control.efer().contains(Efer::LMA) {
+            // Their pointers may have to be read first.
+            return None;
+        }
+        self.words(&paging(self.cx), &self.memory().guest_atomic())
+    }
+
+    fn words<const N: usize>(&self, paging: &Paging, guest: &Guest<'_>) -> Option<[u64; N]> {
         const WORD: u64 = 8;
         let linear = debug::linear_rip(&self.cx.state.control);
         let size = WORD.wrapping_mul(N as u64);
@@ -173,9 +187,8 @@ impl<V: Vendor> Processor<'_, '_, V> {
         }
         let user = self.cx.state.control.cpl() == 3;
         let access = mode::Access { write: false, fetch: true, user, smap_override: false };
-        let guest = self.guest();
-        let mut path = Path::new(&guest);
-        let translation = walk::translate(&paging(self.cx), &mut path, linear, access).ok()?;
+        let mut path = Path::new(guest);
+        let translation = walk::translate(paging, &mut path, linear, access).ok()?;
         let mut at = translation.gpa.raw();
         let mut words = [0; N];
         for word in &mut words {

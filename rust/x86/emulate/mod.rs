@@ -238,6 +238,17 @@ pub fn skip<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     Ok(Next::Resume)
 }
 
+/// Where the instruction after the one that exited is, if that can be found out in any
+/// context.
+#[inline]
+pub(crate) fn next_rip_at_once<V: Vendor>(cx: &mut Cx<'_, V>) -> Option<u64> {
+    if let Some(next) = cx.state.control.next_rip() {
+        return Some(next);
+    }
+    let [word] = Processor::new(cx).fetch_words_at_once()?;
+    Some(cx.state.control.rip().wrapping_add(u64::from(plain_length(word)?)))
+}
+
 /// Bytes of the instruction at RIP.
 fn length<V: Vendor>(cx: &mut Cx<'_, V>) -> core::result::Result<u8, Stop> {
     let mut processor = Processor::new(cx);

@@ -13,9 +13,18 @@ use x86_defs::Vector;
 ///
 /// Those of [`emulate::skip`].
 pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
-    if cx.state.msrs.cpuid_faults() && cx.state.control.cpl() != 0 {
+    if !at_once(cx) {
         cx.state.events.raise(Exception::with_code(Vector::Gp, 0));
         return Ok(Next::Resume);
+    }
+    emulate::skip(cx)
+}
+
+/// Puts the answer into the registers, in any context; `false` if the guest may not ask.
+#[inline]
+pub(crate) fn at_once<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
+    if cx.state.msrs.cpuid_faults() && cx.state.control.cpl() != 0 {
+        return false;
     }
     let [rax, rcx, ..] = cx.state.gprs;
     let [eax, ebx, ecx, edx] = cpuid::answer(cx, rax as u32, rcx as u32);
@@ -26,5 +35,5 @@ pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     });
     let [rax, rcx, rdx, rbx, ..] = &mut cx.state.gprs;
     (*rax, *rbx, *rcx, *rdx) = (eax.into(), ebx.into(), ecx.into(), edx.into());
-    emulate::skip(cx)
+    true
 }

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! RDMSR and WRMSR.
 
-use crate::{emulate, msr, msr_filter, outcome::Next, state::Cx, trace, userspace, vendor::Vendor};
+use crate::{
+    control::Gprs, emulate, msr, msr_filter, outcome::Next, state::Cx, trace, userspace,
+    vendor::Vendor,
+};
 use kernel::error::Result;
 use kvm_emulate::Exception;
 use kvm_uapi::run::{self, offset};
@@ -59,10 +62,38 @@ pub(crate) fn answered<V: Vendor>(cx: &mut Cx<'_, V>, is_read: bool) -> Result<N
     emulate::skip(cx)
 }
 
+/// RDMSR in any context, if the register is one that can be read so; whether it is.
+#[inline]
+pub(crate) fn read_at_once<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
+    let [_, rcx, ..] = cx.state.gprs;
+    let value = msr::read_at_once(cx, rcx as u32);
+    if let Some(value) = value {
+        trace::msr(false, rcx as u32, value, false);
+        give(&mut cx.state.gprs, value);
+    }
+    value.is_some()
+}
+
+/// The same of WRMSR. Nothing is written otherwise.
+#[inline]
+pub(crate) fn write_at_once<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
+    let [rax, rcx, rdx, ..] = cx.state.gprs;
+    let value = rax & 0xffff_ffff | rdx << 32;
+    let is_done = msr::write_at_once(cx, rcx as u32, value);
+    if is_done {
+        trace::msr(true, rcx as u32, value, false);
+    }
+    is_done
+}
+
 fn finish_read<V: Vendor>(cx: &mut Cx<'_, V>, value: u64) -> Result<Next> {
-    let [rax, _, rdx, ..] = &mut cx.state.gprs;
-    (*rax, *rdx) = (value & 0xffff_ffff, value >> 32);
+    give(&mut cx.state.gprs, value);
     emulate::skip(cx)
+}
+
+/// EDX and EAX get a value.
+fn give([rax, _, rdx, ..]: &mut Gprs, value: u64) {
+    (*rax, *rdx) = (value & 0xffff_ffff, value >> 32);
 }
 
 fn refuse<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {

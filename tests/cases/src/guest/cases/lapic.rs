@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The local APIC in the kernel.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-lapic-priority", priority),
     Case::guest("x86/micro-lapic-nested", nested),
     Case::guest("x86/micro-lapic-disabled", disabled),
+    Case::guest("x86/micro-lapic-busy", busy),
     Case::guest("x86/micro-lapic-one-shot", one_shot),
     Case::guest("x86/micro-lapic-periodic", periodic),
     Case::guest("x86/micro-lapic-bus-cycle", bus_cycle),
@@ -131,6 +133,35 @@ fn disabled() -> Result<()> {
     vcpu.nmi()?;
     vcpu.expect_trap(2, 0)?;
     vcpu.expect_out(0x11, &[0])
+}
+
+/// Messages reach a guest that does nothing but exit.
+fn busy() -> Result<()> {
+    const TIMES: u32 = 20;
+    let (vm, mut vcpu) = with_irqchip(guest!(64;
+        "mov r14d, 0xfee00000", "mov dword ptr [r14 + 0xf0], 0x1ff", "sti",
+        "2:", "xor eax, eax", "cpuid", "cmp r15d, {times}", "jb 2b", "cli",
+        "xor eax, eax", "out 0x10, al";
+        times = TIMES
+    ))?;
+    vcpu.handle(0x51, guest!(64; "inc r15d", "mov dword ptr [r14 + 0xb0], 0", "iretq"))?;
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| -> Result<()> {
+        let sender = scope.spawn(|| -> Result<()> {
+            while !is_over.load(Ordering::Relaxed) {
+                vm.msi(0xfee0_0000, 0x51)?;
+                thread::sleep(Duration::from_millis(2));
+            }
+            Ok(())
+        });
+        let all_came = vcpu.expect_out(0x10, &[0]);
+        is_over.store(true, Ordering::Relaxed);
+        match sender.join() {
+            Ok(sent) => sent.context("sending messages")?,
+            Err(_) => bail!("the other thread came to harm"),
+        }
+        all_came
+    })
 }
 
 /// The timer once: wakes from HLT, with the count run down.

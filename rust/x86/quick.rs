@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Exits that are over at once: with interrupts off and all of the guest's state still in
+//! the processor, so that the guest goes on without what a turn of the loop costs.
+//!
+//! For what needs no lock and can't wait, and for a vCPU that has nothing else on its
+//! mind. Everything else, and whatever a register refuses, goes the usual way; so nothing
+//! here changes anything before it knows that it can finish. A host interrupt that comes
+//! meanwhile gets the guest out as soon as it is entered.
+
+use crate::{
+    apic, emulate, exit,
+    state::Cx,
+    trace,
+    vendor::{Quick, Vendor},
+};
+use kvm_sys::{guest_mode, irq::IrqOff};
+
+/// Handles the last exit if that can be done right here; whether it was.
+#[inline]
+pub(crate) fn handle<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
+    let Some(quick) = V::quick(&cx.state.control) else { return false };
+    if !is_ordinary(cx) {
+        return false;
+    }
+    let Some(next) = emulate::next_rip_at_once(cx) else { return false };
+    let is_done = match quick {
+        Quick::Cpuid => exit::cpuid::at_once(cx),
+        Quick::ReadMsr => exit::msr::read_at_once(cx),
+        Quick::WriteMsr => exit::msr::write_at_once(cx),
+    };
+    if is_done {
+        cx.vcpu.stats().arch.exits.add(1);
+        emulate::advance(cx, next);
+    }
+    is_done
+}
+
+/// Nobody watches, no event is on its way to the guest, and its local APIC is what we
+/// have of it.
+#[inline]
+fn is_ordinary<V: Vendor>(cx: &Cx<'_, V>) -> bool {
+    let state = &*cx.state;
+    !state.debug.is_stepping()
+        && !state.debug.is_open()
+        && state.events.injected.is_none()
+        && !trace::is_watched()
+        && apic::is_up_to_date(state)
+}
+
+/// Whether the guest can go on. What comes after this interrupts it.
+#[inline]
+pub(crate) fn may_go_on<V: Vendor>(cx: &Cx<'_, V>, off: &IrqOff) -> bool {
+    let (state, vcpu) = (&*cx.state, cx.vcpu);
+    !state.events.check
+        && !state.presence.is_stale()
+        && !guest_mode::work_pending(off)
+        && vcpu.requests.is_empty()
+        && vcpu.shared().mailbox().inbox().is_empty()
+}
