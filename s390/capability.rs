@@ -2,7 +2,7 @@
 //! Capabilities of IBM Z VMs.
 
 use crate::{
-    ioctl::mem_op,
+    ioctl::{debug, mem_op},
     sie::{Sie, SEE_OPERATIONS},
     vm::{Choice, VmState},
 };
@@ -39,6 +39,7 @@ pub(crate) fn check(capability: u32) -> u32 {
         | KVM_CAP_S390_KEYOP
         | KVM_CAP_VM_ATTRIBUTES => 1,
         KVM_CAP_S390_IRQ_STATE => 1,
+        KVM_CAP_SET_GUEST_DEBUG2 => debug::flags(),
         KVM_CAP_S390_MEM_OP => mem_op::MOST,
         KVM_CAP_S390_MEM_OP_EXTENSION => mem_op::EXTENSIONS,
         _ => 0,

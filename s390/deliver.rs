@@ -21,13 +21,14 @@ use s390_arch::{
     sie::{intercept_control, load_control, CpuFlags},
 };
 
-/// Delivers what waits and can be taken, and arranges for what can't.
+/// Delivers what waits and can be taken, and arranges for what can't; whether there was
+/// anything.
 ///
 /// # Errors
 ///
 /// `EFAULT` if the prefix area isn't memory.
 #[inline]
-pub(crate) fn deliver(cx: &mut Cx<'_>) -> Result {
+pub(crate) fn deliver(cx: &mut Cx<'_>) -> Result<bool> {
     if cx.vcpu.shared().take_news() {
         cx.state.kinds = cx.vcpu.shared().kinds();
     }
@@ -35,7 +36,8 @@ pub(crate) fn deliver(cx: &mut Cx<'_>) -> Result {
         look_at_clock(cx);
     }
     if cx.state.kinds.is_empty() && cx.vm.arch().floating.glance().is_empty() {
-        return clear_conditions(cx);
+        clear_conditions(cx);
+        return Ok(false);
     }
     deliver_some(cx)
 }
@@ -74,8 +76,9 @@ fn look_at_clock(cx: &mut Cx<'_>) {
     cx.state.waits = false;
 }
 
-fn deliver_some(cx: &mut Cx<'_>) -> Result {
+fn deliver_some(cx: &mut Cx<'_>) -> Result<bool> {
     adapter::serve(&cx.vm);
+    let mut is_any = false;
     loop {
         let gate = cx.state.gate();
         let shared = cx.vcpu.shared();
@@ -90,9 +93,10 @@ fn deliver_some(cx: &mut Cx<'_>) -> Result {
             Some(Taken::Restart) => swap(cx, lowcore::RESTART)?,
             Some(Taken::SetPrefix(prefix)) => set_prefix(cx, prefix),
         }
+        is_any = true;
     }
     set_conditions(cx);
-    Ok(())
+    Ok(is_any)
 }
 
 /// Delivers one of the interruptions that wait for any CPU; whether there was one.
@@ -114,7 +118,7 @@ fn deliver_floating(cx: &mut Cx<'_>, gate: &Gate) -> Result<bool> {
 
 /// Nothing waits.
 #[inline]
-fn clear_conditions(cx: &mut Cx<'_>) -> Result {
+fn clear_conditions(cx: &mut Cx<'_>) {
     let block = &mut *cx.state.block;
     if block.load_control != 0 {
         block.load_control = 0;
@@ -125,12 +129,11 @@ fn clear_conditions(cx: &mut Cx<'_>) -> Result {
         cx.state.set_flags(conditions, false);
     }
     cx.state.block.intercept_control &= !intercept_control::LOAD_PSW;
-    Ok(())
 }
 
 /// What waits gets the guest out when it can be taken.
 fn set_conditions(cx: &mut Cx<'_>) {
-    let _ = clear_conditions(cx);
+    clear_conditions(cx);
     let waits = cx.state.kinds;
     let gate = cx.state.gate();
     let floating = cx.vm.arch().floating.glance();

@@ -22,10 +22,7 @@ pub(crate) fn program_with(cx: &mut Cx<'_>, program: Program) -> Next {
 
 /// Lets the guest have a program interruption that is complete.
 pub(crate) fn post(cx: &mut Cx<'_>, program: Program) -> Next {
-    cx.vcpu.shared().with_local(|local| {
-        local.program = program;
-        local.kinds |= Kinds::PROGRAM;
-    });
+    cx.vcpu.shared().with_local(|local| local.add_program(program));
     cx.state.kinds |= Kinds::PROGRAM;
     Next::Resume
 }

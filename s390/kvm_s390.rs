@@ -11,6 +11,7 @@ use kvm_core::provider::Provider;
 
 mod adapter;
 mod capability;
+mod debug;
 mod deliver;
 mod exit;
 mod first_sie;

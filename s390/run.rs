@@ -6,7 +6,7 @@
 //! it out of SIE again ([`kvm_sys::kick`]).
 
 use crate::{
-    deliver, exit,
+    debug, deliver, exit,
     ioctl::clock::SET_EPOCH,
     pfault::{self, PAGE_CAME},
     sie::{MAP_PREFIX, SEE_OPERATIONS},
@@ -50,7 +50,9 @@ pub(crate) fn run(cx: &mut Cx<'_>) -> Result<u32> {
     sync::accept(cx)?;
     let mut loaded = mem::take(&mut cx.state.registers);
     shared.set_running(true);
-    let result = registers::with_loaded(&mut loaded, || run_loop(cx)).unwrap_or(Err(EFAULT));
+    let is_debugged = cx.state.debug.is_some();
+    let run = |cx: &mut Cx<'_>| if is_debugged { run_debugged(cx) } else { run_loop(cx) };
+    let result = registers::with_loaded(&mut loaded, || run(cx)).unwrap_or(Err(EFAULT));
     shared.set_running(false);
     cx.state.registers = loaded;
     sync::publish(cx)?;
@@ -72,8 +74,23 @@ pub(crate) fn stop(cx: &mut Cx<'_>) {
 }
 
 fn run_loop(cx: &mut Cx<'_>) -> Result {
+    run_with::<false>(cx)
+}
+
+/// With a debugger outside.
+#[cold]
+#[inline(never)]
+fn run_debugged(cx: &mut Cx<'_>) -> Result {
+    if debug::resume(cx)?.is_some() {
+        return Ok(());
+    }
+    run_with::<true>(cx)
+}
+
+#[inline(always)]
+fn run_with<const DEBUGGED: bool>(cx: &mut Cx<'_>) -> Result {
     loop {
-        match turn(cx)? {
+        match turn::<DEBUGGED>(cx)? {
             Next::Resume => {}
             Next::ToUser => return Ok(()),
             Next::Intercept => return intercept(cx),
@@ -108,24 +125,37 @@ pub(crate) fn interrupted<T>(cx: &Cx<'_>) -> Result<T> {
 }
 
 /// One turn of the loop.
-fn turn(cx: &mut Cx<'_>) -> Result<Next> {
+#[inline(always)]
+fn turn<const DEBUGGED: bool>(cx: &mut Cx<'_>) -> Result<Next> {
     if guest_mode::maybe_work_pending() && guest_mode::handle_work().is_err() {
         return interrupted(cx);
     }
-    deliver::deliver(cx)?;
+    if DEBUGGED {
+        if let Some(next) = debug::deliver(cx)? {
+            return Ok(next);
+        }
+    } else {
+        let _ = deliver::deliver(cx)?;
+    }
     if !serve(cx)? {
         return Ok(Next::Resume);
     }
     cx.state.block.intercept = 0;
     let _ = s390::take_host_fault();
-    let on_this_cpu = PreemptOff::new();
-    let exit = irq::with_irqs_off(|off| enter(cx, off));
-    drop(on_this_cpu);
+    let exit = if DEBUGGED { debug::enter(cx, step) } else { step(cx) };
     match exit {
         None => Ok(Next::Resume),
+        Some(Exit::Normal) if DEBUGGED => debug::handle(cx),
         Some(Exit::Normal) => exit::handle(cx),
         Some(Exit::MachineCheck) => exit::machine_check(cx),
     }
+}
+
+/// Enters SIE and comes out.
+#[inline(always)]
+fn step(cx: &mut Cx<'_>) -> Option<Exit> {
+    let _on_this_cpu = PreemptOff::new();
+    irq::with_irqs_off(|off| enter(cx, off))
 }
 
 /// Does what was asked of the vCPU; whether the guest can be entered now.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The state of a vCPU, for the one thread that holds it.
 
-use crate::{pfault::Pfault, sie::Sie, vm::Choice};
+use crate::{debug::Debug, pfault::Pfault, sie::Sie, vm::Choice};
 use core::sync::atomic::Ordering;
 use kernel::{prelude::*, sync::atomic::Relaxed};
 use kvm_core::{memory::VcpuMemory, vcpu::Held, vm::Vm};
@@ -50,6 +50,8 @@ pub(crate) struct VcpuState {
     pub(crate) pfault: Pfault,
     /// What DIAGNOSE 318 set.
     pub(crate) diag318: u64,
+    /// What a debugger outside wants.
+    pub(crate) debug: Option<KBox<Debug>>,
 }
 
 impl VcpuState {
@@ -69,6 +71,7 @@ impl VcpuState {
             waits: false,
             pfault: Pfault::OFF,
             diag318: 0,
+            debug: None,
         }? Error);
         state.chain(move |state| {
             state.set_up(vm, id);

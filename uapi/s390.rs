@@ -42,6 +42,32 @@ crate::layout::abi_structs! {
         flags: u32,
         reserved: [u32; 9],
     }
+    /// A breakpoint or a watchpoint.
+    HwBreakpoint = kvm_hw_breakpoint {
+        addr: u64,
+        phys_addr: u64,
+        len: u64,
+        type_: u8,
+        pad: [u8; 7],
+    }
+    /// How many there are, and where.
+    GuestDebugArch = kvm_guest_debug_arch {
+        nr_hw_bp: u32,
+        pad: u32,
+        hw_bp: u64,
+    }
+    /// What a debugger wants.
+    GuestDebug = kvm_guest_debug {
+        control: u32,
+        pad: u32,
+        arch: GuestDebugArch,
+    }
+    /// What a debugger is told.
+    DebugExit = kvm_debug_exit_arch {
+        addr: u64,
+        type_: u8,
+        pad: [u8; 7],
+    }
     /// An operation on one storage key.
     KeyOp = kvm_s390_keyop {
         guest_addr: u64,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The interruptions that wait for one CPU, and which of them it takes next.
 
-use crate::program::Program;
+use crate::program::{code, Program};
 use crate::psw::{Mask, Psw};
 use bitflags::bitflags;
 
@@ -257,6 +257,20 @@ impl Local {
         u16::from(sender)
     }
 
+    /// Adds a program interruption. An event of PER and another one that waits become one
+    /// interruption with both.
+    pub fn add_program(&mut self, new: Program) {
+        let old = self.kinds.contains(Kinds::PROGRAM).then_some(self.program);
+        self.kinds |= Kinds::PROGRAM;
+        self.program = match old {
+            Some(old) if new.code == code::PER => old.with_event(&new),
+            Some(old) if old.code & code::PER != 0 && new.code & code::PER == 0 => {
+                new.with_event(&old)
+            }
+            _ => new,
+        };
+    }
+
     /// The kinds that wait and can be taken.
     pub fn deliverable(&self, gate: &Gate) -> Kinds {
         let mut kinds = self.kinds & gate.open();
@@ -331,6 +345,22 @@ mod tests {
         assert_eq!(local.take(&open), Some(Taken::External(from_3)));
         assert_eq!(local.take(&open), Some(Taken::Restart));
         assert_eq!(local.take(&open), None);
+    }
+
+    #[test]
+    fn an_event_joins_another_program_interruption() {
+        let event = Program { per_code: 0x40, per_address: 0x1234, ..Program::new(code::PER) };
+        let other = Program { length: 4, ..Program::new(code::SPECIFICATION) };
+        let both = Program { length: 4, code: code::SPECIFICATION | code::PER, ..event };
+        let mut local = Local::new();
+        for [first, second] in [[event, other], [other, event]] {
+            local.clear();
+            local.add_program(first);
+            local.add_program(second);
+            assert_eq!(local.program, both);
+        }
+        local.add_program(other);
+        assert_eq!(local.program, both, "the event is kept");
     }
 
     #[test]

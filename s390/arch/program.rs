@@ -105,6 +105,18 @@ impl Program {
         }
     }
 
+    /// This one together with the event of another one.
+    pub const fn with_event(self, event: &Self) -> Self {
+        Self {
+            code: self.code | code::PER,
+            per_address: event.per_address,
+            per_code: event.per_code,
+            per_atmid: event.per_atmid,
+            per_access: event.per_access,
+            ..self
+        }
+    }
+
     /// What the code, without PER, stores.
     pub const fn detail(self) -> Detail {
         match self.code & !code::PER {

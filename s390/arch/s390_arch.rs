@@ -12,6 +12,7 @@
 //! - [`sigp`]: SIGNAL PROCESSOR; [`sysinfo`]: STORE SYSTEM INFORMATION.
 //! - [`indicator`]: bits of guest memory that adapters set.
 //! - [`key`]: storage keys.
+//! - [`per`]: program-event recording.
 //! - [`facility`]: facilities, and which of them guests get.
 //!
 //! Sources: z/Architecture Principles of Operation (SA22-7832), System/370
@@ -34,6 +35,7 @@ pub mod key;
 pub mod lowcore;
 pub mod page_reference;
 pub mod pending;
+pub mod per;
 pub mod program;
 pub mod psw;
 pub mod sie;

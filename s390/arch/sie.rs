@@ -41,6 +41,8 @@ bitflags! {
         const ENHANCED_DAT = 0x0000_0004;
         /// Must be one in z/Architecture ("SM" in Linux).
         const MODE = 0x0000_0080;
+        /// Events are recorded whatever the PSW says (guest-PER enhancement).
+        const EVENTS = 0x0000_0001;
     }
 }
 

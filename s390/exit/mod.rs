@@ -14,7 +14,10 @@ pub(crate) mod store_status;
 mod system;
 mod wait;
 
-use crate::state::{Cx, Next};
+use crate::{
+    debug, guest,
+    state::{Cx, Next},
+};
 use kernel::{error::Result, pr_warn_once, prelude::*};
 use kvm_sys::s390;
 use s390_arch::{
@@ -35,7 +38,8 @@ pub(crate) fn handle(cx: &mut Cx<'_>) -> Result<Next> {
         },
         code::INSTRUCTION => {
             stats.exit_instruction.add(1);
-            instruction::handle(cx)
+            let next = instruction::handle(cx)?;
+            recorded(cx, next)
         }
         code::PROGRAM => {
             stats.exit_program_interruption.add(1);
@@ -67,7 +71,8 @@ pub(crate) fn handle(cx: &mut Cx<'_>) -> Result<Next> {
         }
         code::OPERATION => {
             stats.exit_operation_exception.add(1);
-            operation::handle(cx)
+            let next = operation::handle(cx)?;
+            recorded(cx, next)
         }
         code::PARTIAL => {
             stats.exit_pei.add(1);
@@ -78,12 +83,28 @@ pub(crate) fn handle(cx: &mut Cx<'_>) -> Result<Next> {
     }
 }
 
+/// After an instruction was handled: its fetching may be an event.
+#[inline]
+fn recorded(cx: &mut Cx<'_>, next: Next) -> Result<Next> {
+    /// The interception comes with an instruction-fetching event.
+    const FETCHED: u8 = 2;
+    if cx.state.block.intercept_status & FETCHED == 0 {
+        return Ok(next);
+    }
+    debug::intercepted(cx, next)
+}
+
 /// SIE refuses the block or the guest's state.
 fn validity(cx: &mut Cx<'_>) -> Result<Next> {
     /// A page of the prefix isn't there.
     const PREFIX: u16 = 0x37;
     let why = (cx.state.block.ipb >> 16) as u16;
     if why == PREFIX {
+        let prefix = u64::from(cx.state.block.prefix());
+        if ![prefix, prefix.wrapping_add(0x1000)].iter().all(|page| guest::exists(cx, *page)) {
+            // Nor will it be there the next time.
+            return Err(EFAULT);
+        }
         cx.vcpu.requests.set(crate::sie::MAP_PREFIX);
         return Ok(Next::Resume);
     }

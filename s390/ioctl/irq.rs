@@ -88,10 +88,7 @@ fn inject(vcpu: &Vcpu<Sie>, irq: &Irq) -> Result<u32> {
     match irq.type_ {
         kind::PROGRAM => {
             let program = program([first, second, third, fourth, fifth]);
-            posted(&mut |local| {
-                local.program = program;
-                local.kinds |= Kinds::PROGRAM;
-            })
+            posted(&mut |local| local.add_program(program))
         }
         kind::SET_PREFIX => {
             if !shared.is_stopped() {

@@ -3,6 +3,7 @@
 
 mod attr;
 pub(crate) mod clock;
+pub(crate) mod debug;
 pub(crate) mod irq;
 mod key;
 pub(crate) mod mem_op;

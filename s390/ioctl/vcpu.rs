@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The ioctls of a vCPU: which function answers which request.
 
-use super::{irq, mem_op, one_reg, regs, reset};
+use super::{debug, irq, mem_op, one_reg, regs, reset};
 use crate::{exit::store_status, run, state::Cx, sync, vm::Choice};
 use kernel::prelude::*;
 use kvm_sys::user;
@@ -11,7 +11,7 @@ use kvm_uapi::{
             KVM_GET_FPU, KVM_GET_REGS, KVM_GET_SREGS, KVM_S390_CLEAR_RESET, KVM_S390_GET_IRQ_STATE,
             KVM_S390_INITIAL_RESET, KVM_S390_MEM_OP, KVM_S390_NORMAL_RESET,
             KVM_S390_SET_INITIAL_PSW, KVM_S390_SET_IRQ_STATE, KVM_S390_STORE_STATUS, KVM_SET_FPU,
-            KVM_SET_REGS, KVM_SET_SREGS,
+            KVM_SET_GUEST_DEBUG, KVM_SET_REGS, KVM_SET_SREGS,
         },
         KVM_ENABLE_CAP, KVM_GET_MP_STATE, KVM_GET_ONE_REG, KVM_RUN, KVM_SET_MP_STATE,
         KVM_SET_ONE_REG,
@@ -52,6 +52,7 @@ pub(crate) fn ioctl(cx: &mut Cx<'_>, request: u32, arg: usize) -> Result<u32> {
         KVM_S390_MEM_OP => mem_op::vcpu(cx, arg),
         KVM_S390_GET_IRQ_STATE => irq::get_state(cx, arg),
         KVM_S390_SET_IRQ_STATE => irq::set_state(cx, arg),
+        KVM_SET_GUEST_DEBUG => debug::set(cx, arg),
         KVM_ENABLE_CAP => enable_cap(cx, arg),
         _ => cx.vm.memory().vcpu_ioctl(&mut cx.state.memory, request, arg).unwrap_or(Err(ENOTTY)),
     }

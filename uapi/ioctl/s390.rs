@@ -21,6 +21,8 @@ ioctls! {
     /// VM: reads or changes one storage key.
     KVM_S390_KEYOP = iowr::<s390::KeyOp>(0x53);
 
+    /// vCPU: sets what a debugger wants.
+    KVM_SET_GUEST_DEBUG = iow::<s390::GuestDebug>(0x9b);
     /// vCPU: reads the general registers.
     KVM_GET_REGS = ior::<s390::Regs>(0x81);
     /// vCPU: sets the general registers.

@@ -44,6 +44,13 @@ pub fn tells_protection() -> bool {
     unsafe { kvm_helper_machine_has_esop() }
 }
 
+/// Whether events can be recorded for the host while a guest runs (guest-PER
+/// enhancement).
+pub fn records_for_host() -> bool {
+    // SAFETY: As for `has_sie`.
+    unsafe { (*core::ptr::addr_of!(own::sclp)).has_gpere() != 0 }
+}
+
 /// How much of each word of the facility list is up to a hypervisor; two bits for
 /// a word.
 pub fn managed_facilities() -> u32 {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The cases, one file for each subject. A subject's cases share a boot.
 
+mod debug;
 mod event;
 mod flic;
 mod key;
@@ -28,6 +29,7 @@ pub(super) const ALL: &[&[Case]] = &[
     flic::CASES,
     pfault::CASES,
     state::CASES,
+    debug::CASES,
     linux::CASES,
     kselftest::CASES,
 ];
