@@ -26,6 +26,8 @@ pub(super) fn handle(cx: &mut Cx<'_>) -> Result<Next> {
         0xb7 => privileged(cx, control::lctl),
         0xb9 => match low {
             0x8d => control::epsw(cx),
+            // ESSA: there is no collaborative memory management.
+            0xab => Ok(inject::program(cx, code::OPERATION)),
             0xaf => key::pfmf(cx),
             _ => Ok(Next::Intercept),
         },

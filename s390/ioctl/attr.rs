@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Attributes of a VM: its clock, and the processor that the guest sees.
+//! Attributes of a VM: its memory, its clock, and the processor that the guest sees.
 
 use crate::{
     ioctl::clock,
@@ -11,12 +11,16 @@ use kernel::{
     prelude::*,
 };
 use kvm_core::vm::Vm;
+use kvm_paging::addr::{Gfn, PAGE_SHIFT};
 use kvm_sys::{
     s390::{self, SUBFUNCTIONS},
     user,
 };
 use kvm_uapi::vcpu::DeviceAttr;
 use s390_arch::facility::{Facilities, WORDS};
+
+const MEMORY: u32 = 0;
+const LIMIT: u64 = 2;
 
 const TOD: u32 = 1;
 const TOD_LOW: u64 = 0;
@@ -46,7 +50,9 @@ const MACHINE_WORDS: usize = 2 + 2 * LIST;
 pub(super) fn has(arg: usize) -> Result<u32> {
     let attr: DeviceAttr = user::read(arg)?;
     match (attr.group, attr.attr) {
-        (TOD, TOD_LOW | TOD_HIGH) | (CPU_MODEL, PROCESSOR..=MACHINE_FUNCTIONS) => Ok(0),
+        (MEMORY, LIMIT)
+        | (TOD, TOD_LOW | TOD_HIGH)
+        | (CPU_MODEL, PROCESSOR..=MACHINE_FUNCTIONS) => Ok(0),
         _ => Err(ENXIO),
     }
 }
@@ -56,6 +62,7 @@ pub(super) fn get(vm: &Vm<Sie>, arg: usize) -> Result<u32> {
     let attr: DeviceAttr = user::read(arg)?;
     let at = attr.addr as usize;
     match (attr.group, attr.attr) {
+        (MEMORY, LIMIT) => user::write(at, &(vm.memory().frames() << PAGE_SHIFT))?,
         (TOD, _) if attr.flags != 0 => return Err(EINVAL),
         (TOD, TOD_LOW) => user::write(at, &clock::get(vm))?,
         // The clock has no more than 64 bits.
@@ -107,6 +114,7 @@ pub(super) fn set(vm: &Vm<Sie>, arg: usize) -> Result<u32> {
     let attr: DeviceAttr = user::read(arg)?;
     let at = attr.addr as usize;
     match (attr.group, attr.attr) {
+        (MEMORY, LIMIT) => limit_memory(vm, user::read(at)?),
         (TOD, _) if attr.flags != 0 => Err(EINVAL),
         (TOD, TOD_LOW) => {
             clock::set(vm, user::read(at)?);
@@ -121,6 +129,25 @@ pub(super) fn set(vm: &Vm<Sie>, arg: usize) -> Result<u32> {
         (CPU_MODEL, PROCESSOR_FUNCTIONS) => set_functions(vm, at),
         _ => Err(ENXIO),
     }
+}
+
+/// No memory from an address on, which is rounded up to segments. A limit can be lowered
+/// before there is a processor.
+fn limit_memory(vm: &Vm<Sie>, limit: u64) -> Result<u32> {
+    const SEGMENT: u64 = 1 << 20;
+    let limit = limit.wrapping_add(SEGMENT - 1) & !(SEGMENT - 1);
+    if limit >> PAGE_SHIFT > vm.memory().frames() {
+        return Err(E2BIG);
+    }
+    if limit == 0 {
+        return Err(EINVAL);
+    }
+    vm.with_creation_locked(|| {
+        if vm.vcpus().count() != 0 {
+            return Err(EBUSY);
+        }
+        vm.memory().limit(Gfn::new(limit >> PAGE_SHIFT)).map(|()| 0)
+    })
 }
 
 /// The processor can be chosen before there is one.

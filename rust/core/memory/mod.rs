@@ -98,6 +98,9 @@ pub struct Memory<A: Arch> {
     slots: SrcuCell<SlotSet>,
     /// [`SlotSet::generation`] of the set in `slots`.
     generation: AtomicU64,
+    /// First frame that no slot may have, by choice of userspace. Written with `changing`
+    /// held.
+    limit: AtomicU64,
 }
 
 impl<A: Arch> Memory<A> {
@@ -154,6 +157,7 @@ impl<A: Arch> Memory<A> {
             changing <- new_mutex!(settings, "kvm_memory"),
             slots <- SrcuCell::new(KBox::new(SlotSet::new(), GFP_KERNEL_ACCOUNT)?),
             generation: AtomicU64::new(0),
+            limit: AtomicU64::new(u64::MAX),
         });
         Registration::new(space, memory)
     }

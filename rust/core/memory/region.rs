@@ -136,9 +136,30 @@ impl<A: Arch> Memory<A> {
         Ok(0)
     }
 
+    /// Lets no slot reach the frames from `end` on.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if one does.
+    pub fn limit(&self, end: Gfn) -> Result {
+        let _changing = self.changing.lock();
+        let mut is_free = true;
+        self.slots.read().for_each_in(end, Gfn::new(u64::MAX), |_, _, _| is_free = false);
+        if !is_free {
+            return Err(EBUSY);
+        }
+        self.limit.store(end.raw(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// First frame that no slot can have.
+    pub fn frames(&self) -> u64 {
+        self.tables.frames().min(self.limit.load(Ordering::Relaxed))
+    }
+
     /// Whether a slot may be at `place`.
     fn check_place(&self, place: &Slot, except: Option<u16>) -> Result {
-        if place.end() > self.tables.frames() {
+        if place.end() > self.frames() {
             return Err(EINVAL);
         }
         if self.slots.read().overlaps(place, except) {

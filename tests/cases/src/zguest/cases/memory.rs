@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Guest memory as the host has it.
 
-use kvm_uapi::ioctl::KVM_GET_DIRTY_LOG;
+use kvm_uapi::ioctl::{
+    KVM_GET_DEVICE_ATTR, KVM_GET_DIRTY_LOG, KVM_HAS_DEVICE_ATTR, KVM_SET_DEVICE_ATTR,
+};
 use kvm_uapi::memory::DirtyLog;
+use kvm_uapi::vcpu::DeviceAttr;
 use nix::errno::Errno;
 use nix::sys::mman::{MmapAdvise, ProtFlags};
 
@@ -22,6 +25,9 @@ pub(super) const CASES: &[Case] = &[
     case("micro-memory-large", large),
     case("micro-memory-release", release),
     case("micro-memory-last-slot", last_slot),
+    case("micro-memory-limit", limit),
+    case("micro-memory-prefix-nowhere", prefix_nowhere),
+    case("micro-memory-no-collaboration", no_collaboration),
 ];
 
 /// Where cases have a second slot.
@@ -208,5 +214,56 @@ fn last_slot() -> Result<()> {
     let ram = Ram::new(0x10_0000)?;
     check_eq!(vm.set_slot(slots, 0, SLOT, &ram, ram.size()), Err(Errno::EINVAL));
     check_eq!(vm.set_slot(slots - 1, 0, SLOT, &ram, ram.size()), Ok(0));
+    Ok(())
+}
+
+/// Userspace limits the memory that a VM can have.
+fn limit() -> Result<()> {
+    const MEMORY: u32 = 0;
+    const LIMIT: u64 = 2;
+    const ATTR: DeviceAttr = DeviceAttr { flags: 0, group: MEMORY, attr: LIMIT, addr: 0 };
+    let vm = Vm::new()?;
+    give(vm.file(), KVM_HAS_DEVICE_ATTR, &ATTR)?;
+    let get = || -> Result<u64> {
+        let mut limit = 0_u64;
+        give(vm.file(), KVM_GET_DEVICE_ATTR, &DeviceAttr { addr: &raw mut limit as u64, ..ATTR })?;
+        Ok(limit)
+    };
+    let set = |limit: u64| {
+        give(vm.file(), KVM_SET_DEVICE_ATTR, &DeviceAttr { addr: &raw const limit as u64, ..ATTR })
+    };
+    let most = get()?;
+    ensure!(most >= 1 << 31 && most % (1 << 20) == 0, "{most:x}");
+    check_eq!(set(most + 1), Err(Errno::E2BIG), "more than there is");
+    check_eq!(set(0), Err(Errno::EINVAL), "none");
+    check_eq!(set(1 << 20), Err(Errno::EBUSY), "less than a slot has");
+    check_eq!(set((8 << 20) - 1), Ok(0));
+    check_eq!(get()?, 8 << 20, "whole segments");
+    check_eq!(set(9 << 20), Err(Errno::E2BIG), "more than before");
+    let ram = Ram::new(0x10_0000)?;
+    check_eq!(vm.set_slot(1, 0, 8 << 20, &ram, ram.size()), Err(Errno::EINVAL), "a slot beyond");
+    check_eq!(vm.set_slot(1, 0, 7 << 20, &ram, ram.size()), Ok(0), "the last one");
+    let _vcpu = vm.vcpu(0)?;
+    check_eq!(set(8 << 20), Err(Errno::EBUSY), "there is a CPU");
+    Ok(())
+}
+
+/// The prefix area isn't memory: the guest can't run, and userspace is told.
+fn prefix_nowhere() -> Result<()> {
+    let vm = Vm::new()?;
+    let vcpu = vm.start(&Code::new().report(1).report(1))?;
+    vcpu.set_prefix(0x1000_0000);
+    check_eq!(vcpu.try_run(), Err(Errno::EFAULT));
+    vcpu.set_prefix(0x20_0000);
+    vcpu.report()?;
+    Ok(())
+}
+
+/// Guests have no collaborative memory management: ESSA isn't there.
+fn no_collaboration() -> Result<()> {
+    let vm = Vm::new()?;
+    let vcpu = vm.start(&Code::new().load(2, DATA as i32).raw(&[0xb9, 0xab, 0x10, 0x12]))?;
+    vcpu.expect_wait(vm::PROGRAM_TRAP)?;
+    check_eq!(vm.read_u32(0x8c)?, 0x0004_0001, "operation");
     Ok(())
 }
