@@ -114,7 +114,6 @@ impl Case {
     }
 
     /// The same case, but not in CI.
-    #[cfg(target_arch = "x86_64")]
     pub(crate) const fn long(mut self) -> Self {
         self.long = true;
         self

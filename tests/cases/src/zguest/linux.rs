@@ -5,6 +5,7 @@
 //! an order to start.
 
 use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::thread;
@@ -308,8 +309,12 @@ fn set_condition(vcpu: &Vcpu, code: u64) {
     vcpu.set_psw(mask & !(3 << 44) | code << 44, address);
 }
 
-/// An initramfs with this program as PID 1, and a module for its console.
-pub(super) fn initramfs(module: &[u8]) -> Result<Vec<u8>> {
+/// Where PID 1 finds the project's modules, in this order.
+const MODULES: [&str; 2] = ["kvm", "kvm-s390"];
+
+/// An initramfs with this program as PID 1, a module for its console if it needs one, and the project's
+/// modules if they are to be tried.
+pub(crate) fn initramfs(module: Option<&[u8]>, with_modules: bool) -> Result<Vec<u8>> {
     let program = fs::read("/proc/self/exe").context("reading this program")?;
     let mut archive = Vec::new();
     let directory = 0o040_755;
@@ -319,7 +324,14 @@ pub(super) fn initramfs(module: &[u8]) -> Result<Vec<u8>> {
     entry(&mut archive, "dev/console", 0o020_600, (5, 1), &[]);
     entry(&mut archive, "dev/null", 0o020_666, (1, 3), &[]);
     entry(&mut archive, "init", 0o100_755, (0, 0), &program);
-    entry(&mut archive, "console.ko", 0o100_644, (0, 0), module);
+    if let Some(module) = module {
+        entry(&mut archive, "console.ko", 0o100_644, (0, 0), module);
+    }
+    for stem in MODULES.iter().filter(|_| with_modules) {
+        let name = format!("{stem}.ko");
+        let module = fs::read(Path::new(crate::module::DIR).join(&name));
+        entry(&mut archive, &name, 0o100_644, (0, 0), &module.context(name.clone())?);
+    }
     entry(&mut archive, "TRAILER!!!", 0, (0, 0), &[]);
     Ok(archive)
 }
@@ -362,6 +374,30 @@ fn pad(archive: &mut Vec<u8>) {
 /// What PID 1 says when it is up, before the number of CPUs.
 pub(super) const UP: &str = "guest: user space is up on CPUs ";
 
+/// What PID 1 says of the project's modules, before the name and the result.
+const LOADED: &str = "guest: loading ";
+
+/// Checks what the console of a guest says that has the project's modules, on a machine without SIE: the
+/// core is loaded, the other one refuses and says why, and the machine goes on.
+pub(crate) fn check_refused(console: &str) -> Result<()> {
+    let expected = [
+        &format!("{LOADED}kvm: Ok(())"),
+        "the machine has no interpretive execution (SIE)",
+        &format!("{LOADED}kvm-s390: Err(EOPNOTSUPP)"),
+        UP,
+        "reboot: Power down",
+    ];
+    for words in expected {
+        let from = console.len().saturating_sub(1000);
+        ensure!(
+            console.contains(words),
+            "no '{words}': {}",
+            console.get(from..).unwrap_or(console)
+        );
+    }
+    Ok(())
+}
+
 /// PID 1 of the guest: loads the console, lets each CPU work, tells that it is up, and turns the machine
 /// off.
 pub(crate) fn init() -> Result<()> {
@@ -371,11 +407,18 @@ pub(crate) fn init() -> Result<()> {
     for (kind, target) in [("proc", "/proc"), ("devtmpfs", "/dev")] {
         mount(Some(kind), target, Some(kind), MsFlags::empty(), None::<&str>)?;
     }
-    let module = fs::File::open("/console.ko")?;
-    finit_module(&module, c"", ModuleInitFlags::empty())?;
+    if let Ok(module) = fs::File::open("/console.ko") {
+        finit_module(&module, c"", ModuleInitFlags::empty())?;
+    }
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
     for line in cpus.lines().filter(|line| line.starts_with("features")) {
         fs::write("/dev/kmsg", format!("guest: {line}"))?;
+    }
+    for stem in MODULES {
+        if let Ok(module) = fs::File::open(format!("/{stem}.ko")) {
+            let result = finit_module(&module, c"", ModuleInitFlags::empty());
+            fs::write("/dev/kmsg", format!("{LOADED}{stem}: {result:?}"))?;
+        }
     }
     let mut numbers = Vec::new();
     for cpu in 0..thread::available_parallelism()?.get() {

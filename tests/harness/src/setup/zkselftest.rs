@@ -15,10 +15,13 @@ const SOURCE: &str = "tools/testing/selftests/kvm";
 
 /// Those that are cases, below that directory.
 const PROGRAMS: &[&str] = &[
+    "demand_paging_test",
+    "dirty_log_test",
     "guest_print_test",
     "irqfd_test",
     "kvm_binary_stats_test",
     "kvm_create_max_vcpus",
+    "kvm_page_table_test",
     "set_memory_region_test",
     "s390/cpumodel_subfuncs_test",
     "s390/debug_test",

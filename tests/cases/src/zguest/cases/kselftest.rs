@@ -14,11 +14,16 @@ const FILES: Vmm = Vmm { group: "kselftest", mem_mib: 1536, step: Some("z-kselft
 /// Where the harness puts them.
 const DIR: &str = "/usr/libexec/kselftest";
 
+/// Seconds that programs have, and those that work a lot for a software-emulated machine.
+const QUICK: u32 = 120;
+const LONG: u32 = 1500;
+
 /// Declares a case for each program.
 macro_rules! tests {
-    ($($program:literal)*) => {
+    ($($program:literal)* long $($long:literal)*) => {
         pub(super) const CASES: &[Case] = &[
-            $(Case::vmm(concat!("kselftest-", $program), &["z"], FILES, || run($program)),)*
+            $(Case::vmm(concat!("kselftest-", $program), &["z"], FILES, || run($program, QUICK)),)*
+            $(Case::vmm(concat!("kselftest-", $long), &["z"], FILES, || run($long, LONG)).long(),)*
         ];
     };
 }
@@ -30,20 +35,26 @@ tests! {
     "kvm_create_max_vcpus"
     "set_memory_region_test"
     "cpumodel_subfuncs_test"
-    "memop"
+    "debug_test"
     "irq_routing"
     "resets"
     "shared_zeropage_test"
     "sync_regs_test"
     "tprot"
     "user_operexec"
+    long
+    "demand_paging_test"
+    "dirty_log_test"
+    "kvm_page_table_test"
+    "memop"
 }
 
-/// Runs one. Its exit status says how it went.
-fn run(program: &str) -> Result<()> {
+/// Runs one for at most so many seconds. Its exit status says how it went.
+fn run(program: &str, seconds: u32) -> Result<()> {
     const SKIPPED: i32 = 4;
     let path = Path::new(DIR).join(program);
-    let out = Command::new("timeout").args(["-s", "KILL", "120"]).arg(&path).output();
+    let out =
+        Command::new("timeout").args(["-s", "KILL", &seconds.to_string()]).arg(&path).output();
     let out = out.with_context(|| format!("starting {}", path.display()))?;
     let words = [out.stdout, out.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     let lines: Vec<&str> = words.iter().flat_map(|text| text.lines()).collect();

@@ -15,6 +15,7 @@ pub(super) const CASES: &[Case] = &[
     Case::vmm("linux-boot", &["z"], FILES, || boot(1)),
     Case::vmm("linux-boot-two-cpus", &["z"], FILES, || boot(2)),
     Case::vmm("linux-killed", &["z"], FILES, killed),
+    Case::vmm("linux-without-sie", &["z"], FILES, without_sie),
 ];
 
 /// A file of guests, by the variable that says where it is.
@@ -27,7 +28,7 @@ fn file(variable: &str) -> Result<Vec<u8>> {
 
 /// A kernel starts, gets to user space, works on each CPU and turns itself off.
 fn boot(cpus: u16) -> Result<()> {
-    let initrd = linux::initramfs(&file("GUEST_CONSOLE")?)?;
+    let initrd = linux::initramfs(Some(&file("GUEST_CONSOLE")?), false)?;
     let command_line = "earlyprintk keep_bootcon panic=-1 cryptomgr.notests";
     let guest = Linux::new(&file("GUEST_KERNEL")?, &initrd, cpus, command_line)?;
     let end = guest.run(Duration::from_secs(60))?;
@@ -55,4 +56,13 @@ fn killed() -> Result<()> {
         crate::module::wait_unused()?;
     }
     Ok(())
+}
+
+/// A guest has no SIE: the project's modules refuse to run guests there.
+fn without_sie() -> Result<()> {
+    let initrd = linux::initramfs(Some(&file("GUEST_CONSOLE")?), true)?;
+    let command_line = "earlyprintk keep_bootcon panic=-1 cryptomgr.notests";
+    let guest = Linux::new(&file("GUEST_KERNEL")?, &initrd, 1, command_line)?;
+    let end = guest.run(Duration::from_secs(60))?;
+    linux::check_refused(&end.console)
 }
