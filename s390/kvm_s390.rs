@@ -11,6 +11,7 @@ use kvm_core::provider::Provider;
 
 mod adapter;
 mod capability;
+mod crypto;
 mod debug;
 mod deliver;
 mod exit;

@@ -6,6 +6,7 @@
 //! it out of SIE again ([`kvm_sys::kick`]).
 
 use crate::{
+    crypto::{self, SET_KEYS},
     debug, deliver, exit,
     ioctl::clock::SET_EPOCH,
     pfault::{self, PAGE_CAME},
@@ -170,6 +171,9 @@ fn serve(cx: &mut Cx<'_>) -> Result<bool> {
     }
     if requests.has(SET_EPOCH) {
         cx.state.block.epoch = cx.vm.arch().epoch.load(Relaxed);
+    }
+    if requests.has(SET_KEYS) {
+        crypto::set_up(&cx.vm, &mut cx.state);
     }
     let is_mapped = !requests.has(MAP_PREFIX) || map_prefix(cx)?;
     if requests.has(PAGE_CAME) {

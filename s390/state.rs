@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The state of a vCPU, for the one thread that holds it.
 
-use crate::{debug::Debug, pfault::Pfault, sie::Sie, vm::Choice};
+use crate::{crypto, debug::Debug, pfault::Pfault, sie::Sie, vm::Choice};
 use core::sync::atomic::Ordering;
 use kernel::{prelude::*, sync::atomic::Relaxed};
 use kvm_core::{memory::VcpuMemory, vcpu::Held, vm::Vm};
@@ -103,6 +103,7 @@ impl VcpuState {
         block.intercept_control |= operation_control(vm);
         block.hypervisor = KVM;
         block.epoch = vm.arch().epoch.load(Relaxed);
+        crypto::set_up(vm, self);
     }
 
     /// Lets SIE forget the guest's translations when it begins.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What a VM has besides what all architectures share.
 
-use crate::{adapter::Adapters, floating::FloatingSet, key::Section};
+use crate::{adapter::Adapters, crypto, floating::FloatingSet, key::Section};
 use kernel::{
     new_mutex, new_spinlock,
     prelude::*,
@@ -124,6 +124,9 @@ pub(crate) struct VmState {
     pub(crate) functions: SpinLock<[u8; s390::SUBFUNCTIONS]>,
     /// Added to the host's clock, by all vCPUs.
     pub(crate) epoch: Atomic<u64>,
+    /// With what protected keys are encrypted.
+    #[pin]
+    pub(crate) keys: Mutex<crypto::Keys>,
     /// For ioctls of the VM that are about storage keys.
     #[pin]
     pub(crate) section: Mutex<Section>,
@@ -141,6 +144,7 @@ impl VmState {
             model <- new_spinlock!(Model::of_host(), "kvm_s390_model"),
             functions <- new_spinlock!([0; s390::SUBFUNCTIONS], "kvm_s390_functions"),
             epoch: Atomic::new(0),
+            keys <- new_mutex!(crypto::Keys::new()?, "kvm_s390_wrapping_keys"),
             section <- new_mutex!(None, "kvm_s390_section"),
         })
     }

@@ -35,6 +35,20 @@ impl<const PAGES: usize> HwPages<PAGES> {
         Ok(Self { start: NonNull::new(start.cast()).ok_or(ENOMEM)? })
     }
 
+    /// As [`Self::new`], below 2 GiB, where the processor looks for what it knows by 31
+    /// bits.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    #[cfg(CONFIG_S390)]
+    pub fn low() -> Result<Self> {
+        // SAFETY: No preconditions.
+        let start = unsafe { kvm_helper_alloc_low_pages(Self::SIZE) };
+        // INVARIANT: it was allocated just so.
+        Ok(Self { start: NonNull::new(start.cast()).ok_or(ENOMEM)? })
+    }
+
     /// The physical address by which the processor knows them.
     pub fn physical(&self) -> u64 {
         // SAFETY: By the invariant the address is of the kernel's linear mapping.
@@ -63,6 +77,8 @@ impl<const PAGES: usize> Drop for HwPages<PAGES> {
 }
 
 extern "C" {
+    #[cfg(CONFIG_S390)]
+    fn kvm_helper_alloc_low_pages(size: usize) -> *mut c_void;
     fn kvm_helper_alloc_pages(size: usize) -> *mut c_void;
     fn kvm_helper_physical(address: *const c_void) -> u64;
 }

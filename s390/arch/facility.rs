@@ -12,9 +12,9 @@ pub struct Facilities(pub [u64; WORDS]);
 /// Those that a guest can have if the machine has them, among the ones that take
 /// part of the hypervisor: z/Architecture, DAT enhancements, ASN-and-LX reuse,
 /// STFLE, enhanced DAT 1, sense running status, conditional SSKE, IPTE range,
-/// nonquiescing keys, store/fetch indication, message security 4, enhanced DAT 2,
+/// nonquiescing keys, store/fetch indication, message security 3 and 4, enhanced DAT 2,
 /// enhanced suppression 2.
-const HYPERVISOR: [u8; 18] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 14, 75, 77, 78, 131, 138];
+const HYPERVISOR: [u8; 19] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 14, 75, 76, 77, 78, 131, 138];
 
 /// The configuration is z/Architecture from the start; whatever the machine has.
 const ALWAYS: u8 = 138;
@@ -68,7 +68,7 @@ mod tests {
         }
         let guest = Facilities::for_guests(&machine, 0);
         let has: std::vec::Vec<u8> = (0..=255).filter(|number| guest.has(*number)).collect();
-        assert_eq!(has, [0, 1, 2, 7, 8, 18, 21, 48, 77, 138]);
+        assert_eq!(has, [0, 1, 2, 7, 8, 18, 21, 48, 76, 77, 138]);
         // All of the first word is the hypervisor's.
         let guest = Facilities::for_guests(&machine, 3 << 30);
         assert!(!guest.has(18) && guest.has(7));

@@ -106,6 +106,14 @@ pub mod execution_b {
     pub const SPECIFICATION: u8 = 0x08;
 }
 
+/// Third byte of the execution controls B (`ecb3`).
+pub mod execution_b3 {
+    /// Protected AES keys.
+    pub const AES: u8 = 0x04;
+    /// Protected DEA keys.
+    pub const DEA: u8 = 0x08;
+}
+
 /// The block.
 #[repr(C, align(512))]
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 //! Attributes of a VM: its memory, its clock, and the processor that the guest sees.
 
 use crate::{
+    crypto::{self, Kind},
     ioctl::clock,
     sie::Sie,
     vm::{Features, Model},
@@ -25,6 +26,12 @@ const LIMIT: u64 = 2;
 const TOD: u32 = 1;
 const TOD_LOW: u64 = 0;
 const TOD_HIGH: u64 = 1;
+
+const CRYPTO: u32 = 2;
+const AES_ON: u64 = 0;
+const DEA_ON: u64 = 1;
+const AES_OFF: u64 = 2;
+const DEA_OFF: u64 = 3;
 
 const CPU_MODEL: u32 = 3;
 const PROCESSOR: u64 = 0;
@@ -52,6 +59,7 @@ pub(super) fn has(arg: usize) -> Result<u32> {
     match (attr.group, attr.attr) {
         (MEMORY, LIMIT)
         | (TOD, TOD_LOW | TOD_HIGH)
+        | (CRYPTO, AES_ON..=DEA_OFF)
         | (CPU_MODEL, PROCESSOR..=MACHINE_FUNCTIONS) => Ok(0),
         _ => Err(ENXIO),
     }
@@ -124,6 +132,11 @@ pub(super) fn set(vm: &Vm<Sie>, arg: usize) -> Result<u32> {
             0 => Ok(0),
             _ => Err(EINVAL),
         },
+        (CRYPTO, AES_ON..=DEA_OFF) => {
+            let is_aes = matches!(attr.attr, AES_ON | AES_OFF);
+            let kind = if is_aes { Kind::Aes } else { Kind::Dea };
+            crypto::turn(vm, kind, matches!(attr.attr, AES_ON | DEA_ON)).map(|()| 0)
+        }
         (CPU_MODEL, PROCESSOR) => set_processor(vm, at),
         (CPU_MODEL, PROCESSOR_FEATURES) => set_features(vm, at),
         (CPU_MODEL, PROCESSOR_FUNCTIONS) => set_functions(vm, at),

@@ -5,6 +5,7 @@
  */
 #include <linux/gfp.h>
 #include <linux/mm.h>
+#include <linux/random.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <asm/access-regs.h>
@@ -39,6 +40,19 @@ void kvm_helper_discard(unsigned long start, unsigned long end)
 	mmap_read_lock(current->mm);
 	gmap_helper_discard(current->mm, start, end);
 	mmap_read_unlock(current->mm);
+}
+
+/* DMA is the zone below 2 GiB. */
+void *kvm_helper_alloc_low_pages(size_t size);
+void *kvm_helper_alloc_low_pages(size_t size)
+{
+	return alloc_pages_exact(size, GFP_KERNEL_ACCOUNT | __GFP_ZERO | GFP_DMA);
+}
+
+void kvm_helper_random(u8 *bytes, size_t size);
+void kvm_helper_random(u8 *bytes, size_t size)
+{
+	get_random_bytes(bytes, size);
 }
 
 u8 kvm_helper_storage_key(u64 page);

@@ -78,6 +78,12 @@ pub fn subfunctions() -> [u8; SUBFUNCTIONS] {
     all
 }
 
+/// Fills bytes with what nobody can guess.
+pub fn random(bytes: &mut [u8]) {
+    // SAFETY: So many bytes are writable.
+    unsafe { kvm_helper_random(bytes.as_mut_ptr(), bytes.len()) };
+}
+
 /// Lets the pages from `start` on, so many bytes, of the current process go: when they
 /// are touched next, they are as new. In a thread that has memory; may sleep.
 pub fn discard(start: Hva, bytes: u64) {
@@ -142,6 +148,7 @@ pub fn take_host_fault() -> Option<HostFault> {
 extern "C" {
     fn kvm_helper_discard(start: u64, end: u64);
     fn kvm_helper_machine_has_esop() -> bool;
+    fn kvm_helper_random(bytes: *mut u8, size: usize);
     fn kvm_helper_stsi(block: *mut kernel::ffi::c_void, fc: i32, sel1: i32, sel2: i32) -> i32;
     fn kvm_helper_subfunctions(all: *mut u8);
     fn kvm_helper_take_guest_fault(teid: *mut u64) -> u16;

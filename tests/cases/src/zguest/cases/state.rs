@@ -23,6 +23,7 @@ pub(super) const CASES: &[Case] = &[
     case("micro-state-re-ipl", re_ipl),
     case("micro-state-attributes", attributes),
     case("micro-state-mem-op", mem_op),
+    case("micro-state-wrapping-keys", wrapping_keys),
 ];
 
 /// Each reset clears what the manual says and keeps the rest.
@@ -284,5 +285,36 @@ fn mem_op() -> Result<()> {
     check_eq!(op(true, 4, 0x4000_0000, 1).map(|(code, _)| code), Ok(5), "no memory, checked");
     check_eq!(op(false, 9, 0, 0), Err(Errno::EINVAL), "no such operation");
     check_eq!(vm.read(0x20_0000)?, 0x2222);
+    Ok(())
+}
+
+/// A guest protects a key with one that is its own; userspace can turn that off.
+fn wrapping_keys() -> Result<()> {
+    const PROTECTED_KEYS: u16 = 76;
+    const CRYPTO: u32 = 2;
+    let vm = Vm::new()?;
+    let set = |attr: u64| {
+        let attr = DeviceAttr { flags: 0, group: CRYPTO, attr, addr: 0 };
+        give(vm.file(), KVM_SET_DEVICE_ATTR, &attr)
+    };
+    if !vm.facility(PROTECTED_KEYS)? {
+        check_eq!(set(0), Err(Errno::EINVAL), "the guest hasn't the facility");
+        return Ok(());
+    }
+    // PCKMO: what is there, and an AES key of 128 bits.
+    let pckmo = |code: Code, function: i32, block: u64| {
+        code.load(0, function).load(1, block as i32).raw(&[0xb9, 0x28, 0, 0x24])
+    };
+    let code = pckmo(Code::new(), 0, DATA).lg(4, 1, 0).report(4);
+    let code = pckmo(code, 18, DATA + 0x100).lg(4, 1, 0).report(4).lg(4, 1, 16).report(4);
+    vm.write(DATA + 0x100, 0x1122_3344_5566_7788)?;
+    let vcpu = vm.start(&code)?;
+    ensure!(vcpu.report()? >> 63 == 1, "there is a query");
+    ensure!(vcpu.report()? != 0x1122_3344_5566_7788, "the key isn't encrypted");
+    ensure!(vcpu.report()? != 0, "nothing tells the wrapping key");
+    for attr in 0..4 {
+        check_eq!(set(attr), Ok(0), "attribute {attr}");
+    }
+    check_eq!(set(9), Err(Errno::ENXIO), "no such attribute");
     Ok(())
 }
