@@ -183,10 +183,6 @@ capabilities! {
     KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 = 168;
     /// Normal and clear reset.
     KVM_CAP_S390_VCPU_RESETS = 179;
-    /// Each vCPU can have a ring of the pages that it wrote to; most bytes of one.
-    KVM_CAP_DIRTY_LOG_RING = 192;
-    /// The same; userspace has to order its accesses to an entry as acquire and release.
-    KVM_CAP_DIRTY_LOG_RING_ACQ_REL = 223;
     /// Longest busy wait of a halted vCPU.
     KVM_CAP_HALT_POLL = 182;
     /// Page faults that don't stop guests end with an interrupt.
@@ -199,12 +195,16 @@ capabilities! {
     KVM_CAP_X86_MSR_FILTER = 189;
     /// Guests can be held to the paravirtual features of their CPUID.
     KVM_CAP_ENFORCE_PV_FEATURE_CPUID = 190;
+    /// Each vCPU can have a ring of the pages that it wrote to; most bytes of one.
+    KVM_CAP_DIRTY_LOG_RING = 192;
     /// What a debugger can want.
     KVM_CAP_SET_GUEST_DEBUG2 = 195;
     /// `KVM_GET_SREGS2`, `KVM_SET_SREGS2`.
     KVM_CAP_SREGS2 = 200;
     /// Statistics can be read from files.
     KVM_CAP_BINARY_STATS_FD = 203;
+    /// Userspace can be told of every instruction that can't be emulated.
+    KVM_CAP_EXIT_ON_EMULATION_FAILURE = 204;
     /// `KVM_GET_XSAVE2`; the size of its area.
     KVM_CAP_XSAVE2 = 208;
     /// Attributes of /dev/kvm.
@@ -215,6 +215,8 @@ capabilities! {
     KVM_CAP_DISABLE_QUIRKS2 = 213;
     /// Triple faults can be shown as events.
     KVM_CAP_X86_TRIPLE_FAULT_EVENT = 218;
+    /// Dirty rings; userspace has to order its accesses to an entry as acquire and release.
+    KVM_CAP_DIRTY_LOG_RING_ACQ_REL = 223;
     /// `KVM_SET_USER_MEMORY_REGION2`.
     KVM_CAP_USER_MEMORY2 = 231;
     /// Exits say which memory is missing.

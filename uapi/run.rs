@@ -105,6 +105,9 @@ pub mod reason {
 
 /// `suberror` of [`InternalError`]: an instruction couldn't be emulated.
 pub const KVM_INTERNAL_ERROR_EMULATION: u32 = 1;
+/// First word of data with that: the next ones are the number of its bytes, in one byte,
+/// and fifteen bytes.
+pub const KVM_INTERNAL_ERROR_EMULATION_INSTRUCTION_BYTES: u64 = 1 << 0;
 /// `suberror` of [`InternalError`]: an exit while an event was delivered.
 pub const KVM_INTERNAL_ERROR_DELIVERY_EV: u32 = 3;
 /// `suberror` of [`InternalError`]: an exit with a reason that isn't known.

@@ -25,6 +25,7 @@ pub(crate) fn check<V: Vendor>(capability: u32) -> u32 {
         | KVM_CAP_ENABLE_CAP
         | KVM_CAP_ENABLE_CAP_VM
         | KVM_CAP_EXCEPTION_PAYLOAD
+        | KVM_CAP_EXIT_ON_EMULATION_FAILURE
         | KVM_CAP_GET_MSR_FEATURES
         | KVM_CAP_GET_TSC_KHZ
         | KVM_CAP_INTERNAL_ERROR_DATA

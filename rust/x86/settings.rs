@@ -73,6 +73,9 @@ pub struct Settings {
     exception_payload: Atomic<bool>,
     /// Triple faults are shown as events (`KVM_CAP_X86_TRIPLE_FAULT_EVENT`).
     triple_fault_event: Atomic<bool>,
+    /// Userspace is told of every instruction that can't be emulated
+    /// (`KVM_CAP_EXIT_ON_EMULATION_FAILURE`).
+    exit_on_failure: Atomic<bool>,
     /// Id of the vCPU that boots.
     boot_cpu: Atomic<u32>,
 }
@@ -88,6 +91,7 @@ impl Settings {
             platform_info: Atomic::new(true),
             exception_payload: Atomic::new(false),
             triple_fault_event: Atomic::new(false),
+            exit_on_failure: Atomic::new(false),
             boot_cpu: Atomic::new(0),
         }
     }
@@ -158,6 +162,15 @@ impl Settings {
 
     pub(crate) fn set_triple_fault_event(&self, on: bool) {
         self.triple_fault_event.store(on, Relaxed);
+    }
+
+    /// Whether userspace is told of every instruction that can't be emulated.
+    pub(crate) fn exit_on_failure(&self) -> bool {
+        self.exit_on_failure.load(Relaxed)
+    }
+
+    pub(crate) fn set_exit_on_failure(&self, on: bool) {
+        self.exit_on_failure.store(on, Relaxed);
     }
 
     /// Id of the vCPU that boots.

@@ -34,7 +34,9 @@ use kvm_emulate::{
 };
 use kvm_paging::addr::Gpa;
 use kvm_sys::trace::{kvm_mmio, Mmio};
-use kvm_uapi::run::{reason, KVM_INTERNAL_ERROR_EMULATION};
+use kvm_uapi::run::{
+    reason, KVM_INTERNAL_ERROR_EMULATION, KVM_INTERNAL_ERROR_EMULATION_INSTRUCTION_BYTES,
+};
 use x86_defs::{Dr6, Rflags, Vector};
 use zerocopy::IntoBytes;
 
@@ -210,15 +212,48 @@ fn leave<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
 
 /// An instruction that the emulator doesn't know. User mode of the guest gets
 /// #UD, for it must not be able to stop the VM; for the guest's kernel userspace
-/// is told.
+/// is told. Userspace that wants to see to all of them itself gets them as they are.
 pub(crate) fn failed<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     cx.vcpu.stats().arch.insn_emulation_fail.add(1);
     cx.state.replay.clear();
-    cx.state.events.raise(Exception::new(Vector::Ud));
-    if cx.state.control.cpl() != 0 {
-        return Ok(Next::Resume);
+    if !cx.vm.arch().settings.exit_on_failure() {
+        cx.state.events.raise(Exception::new(Vector::Ud));
+        if cx.state.control.cpl() != 0 {
+            return Ok(Next::Resume);
+        }
     }
-    userspace::internal_error(cx, KVM_INTERNAL_ERROR_EMULATION, &[])
+    let (size, bytes) = code(cx);
+    if size == 0 {
+        return userspace::internal_error(cx, KVM_INTERNAL_ERROR_EMULATION, &[0]);
+    }
+    // The size, and fifteen bytes behind it.
+    let mut words = [size, 0];
+    for (byte, index) in bytes.into_iter().zip(1_u32..) {
+        if let Some(word) = words.get_mut((index / 8) as usize) {
+            *word |= u64::from(byte).wrapping_shl(index.wrapping_mul(8));
+        }
+    }
+    let [first, second] = words;
+    let data = [KVM_INTERNAL_ERROR_EMULATION_INSTRUCTION_BYTES, first, second];
+    userspace::internal_error(cx, KVM_INTERNAL_ERROR_EMULATION, &data)
+}
+
+/// The code at RIP, as far as it is there: number of bytes, and the bytes with NOPs
+/// behind them.
+fn code<V: Vendor>(cx: &mut Cx<'_, V>) -> (u64, [u8; 15]) {
+    let mut bytes = [0x90; 15];
+    let mut size = 0;
+    let start = crate::exit::debug::linear_rip(&cx.state.control);
+    let mut processor = Processor::new(cx);
+    for (byte, ahead) in bytes.iter_mut().zip(0_u64..) {
+        let at = start.wrapping_add(ahead);
+        if processor.fetch_linear(at, core::slice::from_mut(byte)).is_err() {
+            *byte = 0x90;
+            break;
+        }
+        size = ahead.wrapping_add(1);
+    }
+    (size, bytes)
 }
 
 /// Goes past the instruction at RIP, which was executed elsewhere.

@@ -14,9 +14,10 @@ use kvm_sys::user;
 use kvm_uapi::{
     cap::{
         KVM_CAP_DISABLE_QUIRKS, KVM_CAP_DISABLE_QUIRKS2, KVM_CAP_ENFORCE_PV_FEATURE_CPUID,
-        KVM_CAP_EXCEPTION_PAYLOAD, KVM_CAP_MAX_VCPU_ID, KVM_CAP_MSR_PLATFORM_INFO,
-        KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X2APIC_API, KVM_CAP_X86_APIC_BUS_CYCLES_NS,
-        KVM_CAP_X86_DISABLE_EXITS, KVM_CAP_X86_TRIPLE_FAULT_EVENT, KVM_CAP_X86_USER_SPACE_MSR,
+        KVM_CAP_EXCEPTION_PAYLOAD, KVM_CAP_EXIT_ON_EMULATION_FAILURE, KVM_CAP_MAX_VCPU_ID,
+        KVM_CAP_MSR_PLATFORM_INFO, KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X2APIC_API,
+        KVM_CAP_X86_APIC_BUS_CYCLES_NS, KVM_CAP_X86_DISABLE_EXITS, KVM_CAP_X86_TRIPLE_FAULT_EVENT,
+        KVM_CAP_X86_USER_SPACE_MSR,
     },
     vcpu::EnableCap,
 };
@@ -44,6 +45,8 @@ pub(crate) fn enable<V: Vendor>(vm: &Vm<X86<V>>, wanted: &EnableCap) -> Result<u
         KVM_CAP_X86_USER_SPACE_MSR if arg & !u64::from(seen::ALL) != 0 => return Err(EINVAL),
         KVM_CAP_X86_USER_SPACE_MSR => settings.set_seen_msrs(arg as u32),
         KVM_CAP_X86_TRIPLE_FAULT_EVENT => settings.set_triple_fault_event(arg != 0),
+        KVM_CAP_EXIT_ON_EMULATION_FAILURE if arg > 1 => return Err(EINVAL),
+        KVM_CAP_EXIT_ON_EMULATION_FAILURE => settings.set_exit_on_failure(arg != 0),
         _ => return Err(EINVAL),
     }
     Ok(0)

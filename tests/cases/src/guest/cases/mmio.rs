@@ -15,6 +15,7 @@ pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-mmio-string", string),
     Case::guest("x86/micro-mmio-vector", vector),
     Case::guest("x86/micro-mmio-fetch", fetch),
+    Case::guest("x86/micro-mmio-unknown", unknown),
 ];
 
 /// An address where nothing is.
@@ -244,4 +245,37 @@ fn fetch() -> Result<()> {
     }
     check_eq!(vcpu.regs()?.rip, HOLE);
     Ok(())
+}
+
+/// An instruction that nobody emulates: user mode gets #UD, the guest's kernel stops with the code told,
+/// and so does user mode if the VMM wants that.
+fn unknown() -> Result<()> {
+    // FLD of a number in memory.
+    let code = guest!(64; "mov eax, 0xd0000000", "fld dword ptr [rax]", "hlt");
+    let failure = |vcpu: &mut Vcpu| -> Result<()> {
+        match vcpu.run()? {
+            Exit::Internal { suberror: abi::KVM_INTERNAL_ERROR_EMULATION, data } => {
+                ensure!(data.len() >= 3, "{} words of data", data.len());
+                check_eq!(data[0], 1, "there is code");
+                ensure!(data[1] & 0xff >= 2, "{} bytes of code", data[1] & 0xff);
+                check_eq!(data[1] >> 8 & 0xffff, 0x00d9, "the code");
+                Ok(())
+            }
+            exit => bail!("{}", vcpu.describe(&exit)),
+        }
+    };
+    let vm = Vm::new()?;
+    failure(&mut vm.long(code)?)?;
+
+    let vm = Vm::new()?;
+    let name = "KVM_CAP_EXIT_ON_EMULATION_FAILURE";
+    vm.need(abi::KVM_CAP_EXIT_ON_EMULATION_FAILURE, name)?;
+    let enable = |value| vm.enable(abi::KVM_CAP_EXIT_ON_EMULATION_FAILURE, [value, 0, 0, 0]);
+    check_eq!(enable(2), Err(Errno::EINVAL));
+    check_eq!(enable(1), Ok(0));
+    let mut vcpu = vm.long(code)?;
+    failure(&mut vcpu)?;
+    // Nothing was injected: the VMM goes past it, and the guest goes on.
+    vcpu.change_regs(|regs| regs.rip += 2)?;
+    vcpu.expect(&Exit::Hlt)
 }
