@@ -221,6 +221,8 @@ capabilities! {
     KVM_CAP_USER_MEMORY2 = 231;
     /// Exits say which memory is missing.
     KVM_CAP_MEMORY_FAULT_INFO = 232;
+    /// Types of VMs that can be made, a bit for each.
+    KVM_CAP_VM_TYPES = 235;
     /// Guest memory can be mapped in advance.
     KVM_CAP_PRE_FAULT_MEMORY = 236;
     /// Length of a cycle of the bus that local APICs' timers count, in ns.

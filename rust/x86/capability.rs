@@ -9,7 +9,7 @@ use crate::{
     settings::{no_exit, QUIRKS},
     vendor::{Vendor, X86},
 };
-use kvm_core::vm::Vm;
+use kvm_core::{arch::Arch, vm::Vm};
 use kvm_policy::mce::MAX_BANKS;
 use kvm_sys::x86::{fpu::XSAVE_BASE_SIZE, xcr};
 use kvm_uapi::cap::*;
@@ -76,9 +76,16 @@ pub(crate) fn check<V: Vendor>(capability: u32) -> u32 {
         | KVM_CAP_IOAPIC_POLARITY_IGNORED
         | KVM_CAP_SPLIT_IRQCHIP => 1,
         KVM_CAP_X2APIC_API => irqchip::x2apic_api::ALL as u32,
+        KVM_CAP_VM_TYPES => vm_types::<V>(),
         KVM_CAP_X86_APIC_BUS_CYCLES_NS => irqchip::BUS_CYCLE_NS,
         _ => 0,
     }
+}
+
+/// The types of VMs that there are, as bits.
+fn vm_types<V: Vendor>() -> u32 {
+    let there = |kind: &u32| X86::<V>::has_vm_type(*kind as usize);
+    (0..u32::BITS).filter(there).fold(0, |types, kind| types | 1_u32.wrapping_shl(kind))
 }
 
 /// Size of the area of `KVM_GET_XSAVE2` for guests of the current process.

@@ -22,6 +22,7 @@ pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-run-signal", signal),
     Case::guest("x86/micro-run-registers", registers),
     Case::loaded("x86/micro-run-refused", &["intel"], refused),
+    Case::guest("x86/micro-run-vm-types", vm_types),
 ];
 
 /// The least a guest can do: real mode, no CPUID, three instructions.
@@ -241,4 +242,18 @@ fn refused() -> Result<()> {
     vcpu.set_sregs(&right)?;
     vcpu.expect_out(0x10, &[9])?;
     vcpu.expect(&Exit::Hlt)
+}
+
+/// Exactly those types of VMs can be made that are reported.
+fn vm_types() -> Result<()> {
+    let vm = Vm::new()?;
+    vm.need(abi::KVM_CAP_VM_TYPES, "KVM_CAP_VM_TYPES")?;
+    let types = vm.capability(abi::KVM_CAP_VM_TYPES)?;
+    check_eq!(types & 1, 1, "the usual type");
+    for kind in (0..40).chain([1 << 32, 1 << 63]) {
+        let wanted = kind < 32 && types >> kind & 1 == 1;
+        let made = request::make(vm.kvm(), request::CREATE_VM, kind).map(drop);
+        check_eq!(made, if wanted { Ok(()) } else { Err(Errno::EINVAL) }, "type {kind:#x}");
+    }
+    Ok(())
 }
