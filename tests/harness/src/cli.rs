@@ -85,7 +85,7 @@ pub enum Verb {
 /// Which of the kernel's tests to run, and on what.
 #[derive(Args)]
 pub struct KselftestArgs {
-    /// Part of the names, or `list`.
+    /// Words of which the names have one, or `list`.
     #[arg(env = "KVM_T", default_value = "")]
     pub pattern: String,
     /// The machine.

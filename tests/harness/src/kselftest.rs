@@ -2,49 +2,76 @@
 //! The kernel's own tests of KVM, on the project's modules and on the kernel's.
 //!
 //! Each runs by itself with a limit; one that breaks the machine costs the boot, and the next boot goes on
-//! behind it. What passes on the kernel's modules and not on the project's fails the whole, unless
+//! behind it. With both sets of modules two machines run at the same time: most of the programs keep one
+//! processor busy. What passes on the kernel's modules and not on the project's fails the whole, unless
 //! `tests/kselftest.toml` says why.
+//!
+//! Results are kept from run to run, so that the table can be made up of parts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use serde_json::json;
+use anyhow::{Context, Result, anyhow, bail};
+use serde::{Deserialize, Serialize};
 
 use crate::cli::KselftestArgs;
 use crate::exec::{self, ModuleSet, Request};
+use crate::kernel::stock_release;
 use crate::machine;
 use crate::session::{Listener, Sender};
 use crate::setup::{self, kselftest::DIR};
 use crate::step::Place;
 
+/// How a program is run that isn't run as it is with the usual limit.
+struct How {
+    test: &'static str,
+    /// In seconds.
+    limit: u64,
+    /// What makes it as large as an emulated processor can do: as they are, these programs fill gigabytes or
+    /// run against the clock for minutes.
+    args: &'static str,
+}
+
+const fn slow(test: &'static str, limit: u64, args: &'static str) -> How {
+    How { test, limit, args }
+}
+
 /// Limit for a test that isn't named in [`SLOW`].
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Limits for those that need longer on an emulated processor, in seconds.
-const SLOW: &[(&str, u64)] = &[
-    ("access_tracking_perf_test", 400),
-    ("demand_paging_test", 300),
-    ("dirty_log_perf_test", 400),
-    ("dirty_log_test", 900),
-    ("memslot_modification_stress_test", 400),
-    ("memslot_perf_test", 900),
-    ("mmu_stress_test", 900),
-    ("rseq_test", 400),
-    ("set_memory_region_test", 600),
-    ("xapic_ipi_test", 300),
+/// Those that need longer on an emulated processor.
+const SLOW: &[How] = &[
+    slow("access_tracking_perf_test", 400, "-b 128M"),
+    slow("demand_paging_test", 400, "-b 128M"),
+    slow("dirty_log_perf_test", 400, "-b 128M"),
+    slow("dirty_log_test", 900, ""),
+    slow("hyperv_tlb_flush", 400, ""),
+    slow("irq_test", 400, ""),
+    slow("irqfd_test", 600, ""),
+    slow("kvm_create_max_vcpus", 600, ""),
+    slow("kvm_page_table_test", 400, "-b 128M"),
+    slow("memslot_modification_stress_test", 400, "-b 128M"),
+    slow("memslot_perf_test", 900, "-l 1"),
+    slow("mmu_stress_test", 900, "-m 8 -s 1"),
+    slow("pre_fault_memory_test", 400, ""),
+    slow("rseq_test", 400, ""),
+    slow("set_memory_region_test", 600, ""),
+    slow("xapic_ipi_test", 300, ""),
 ];
 
 /// What stands for all tests of a boot after which the host's log has a report.
 const HOST_LOG: &str = "(the host's log)";
 
+/// Where results are kept, below the cache.
+const VERDICTS: &str = "verdicts.json";
+
 /// How long a whole boot may take.
 const BOOT_LIMIT: Duration = Duration::from_secs(4 * 3600);
 
 /// How a test ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum End {
     Passed,
     Skipped,
@@ -80,7 +107,7 @@ impl End {
 }
 
 /// A test's end, how long it took, and the last lines it wrote if it wasn't good.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Verdict {
     end: End,
     seconds: f32,
@@ -105,26 +132,35 @@ pub fn run(place: &Place, args: &KselftestArgs) -> Result<bool> {
         "rust" => (Some(all(place, ModuleSet::Rust, &tests)?), None),
         "c" => (None, Some(all(place, ModuleSet::C, &tests)?)),
         "both" => {
-            (Some(all(place, ModuleSet::Rust, &tests)?), Some(all(place, ModuleSet::C, &tests)?))
+            let (rust, c) = std::thread::scope(|scope| {
+                let c = scope.spawn(|| all(place, ModuleSet::C, &tests));
+                (all(place, ModuleSet::Rust, &tests), c.join())
+            });
+            let c = c.map_err(|_| anyhow!("the thread of the second machine came to harm"))?;
+            (Some(rust?), Some(c?))
         }
         other => bail!("MODULES={other}: say rust, c or both"),
     };
-    report(place, &tests, rust.as_ref(), c.as_ref())
+    report(place, &tests, rust, c)
 }
 
-/// The names of the programs that contain `pattern`.
+/// The names of the programs that contain a word of `pattern`; all if there is none.
 fn tests(place: &Place, pattern: &str) -> Result<Vec<String>> {
     let dir = place.cache.root().join(DIR);
+    let words: Vec<&str> = pattern.split_whitespace().collect();
+    let is_wanted = |name: &str| {
+        words.is_empty() || pattern == "list" || words.iter().any(|word| name.contains(word))
+    };
     let mut names = Vec::new();
     for entry in fs::read_dir(&dir).with_context(|| format!("reading {}", dir.display()))? {
         let name = entry.context("listing tests")?.file_name().to_string_lossy().into_owned();
-        if pattern == "list" || name.contains(pattern) {
+        if is_wanted(&name) {
             names.push(name);
         }
     }
     names.sort_unstable();
     if names.is_empty() {
-        bail!("no test has '{pattern}' in its name; T=list lists them");
+        bail!("no test has a word of '{pattern}' in its name; T=list lists them");
     }
     Ok(names)
 }
@@ -176,9 +212,10 @@ fn request(modules: ModuleSet, tests: &[String]) -> Result<Request> {
 fn script(dir: &str, tests: &[String]) -> String {
     let mut script = String::from("cd /tmp; ulimit -c 0; exec 2>&1\n");
     for test in tests {
-        let slow = SLOW.iter().find(|(name, _)| name == test);
-        let limit = slow.map_or(LIMIT.as_secs(), |(_, limit)| *limit);
-        script += &format!("echo; echo @begin {test}; timeout -k 5 {limit} {dir}/{test}; end=$?\n");
+        let slow = SLOW.iter().find(|slow| slow.test == test);
+        let (limit, args) = slow.map_or((LIMIT.as_secs(), ""), |slow| (slow.limit, slow.args));
+        script += &format!("echo; echo @begin {test}\n");
+        script += &format!("timeout -k 5 {limit} {dir}/{test} {args}; end=$?\n");
         script += "echo; echo @end $end\n";
     }
     script
@@ -240,61 +277,136 @@ fn last_lines(text: &str) -> String {
     lines[lines.len().saturating_sub(12)..].join("\n")
 }
 
-/// Prints the table, writes it beside the logs, and judges.
-fn report(
-    place: &Place,
-    tests: &[String],
-    rust: Option<&Verdicts>,
-    c: Option<&Verdicts>,
-) -> Result<bool> {
-    let expected = expected(place)?;
-    let mut good = true;
-    let mut table = String::from("| test | rust | c | time | |\n| --- | --- | --- | --- | --- |\n");
-    let mut details = String::new();
-    let mut rows = Vec::new();
-    let mut counts: BTreeMap<(&str, &str), u32> = BTreeMap::new();
-    let host_log = HOST_LOG.to_owned();
-    let is_known = |all: Option<&Verdicts>| all.is_some_and(|all| all.contains_key(HOST_LOG));
-    let log = (is_known(rust) || is_known(c)).then_some(&host_log);
-    for test in tests.iter().chain(log) {
-        let (ours, theirs) = (rust.and_then(|all| all.get(test)), c.and_then(|all| all.get(test)));
-        let word = |verdict: Option<&Verdict>| verdict.map_or("", |verdict| verdict.end.word());
+/// What is known of all tests, from this run and those before.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Known {
+    /// The kernel whose tests and modules these are.
+    release: String,
+    rust: Verdicts,
+    c: Verdicts,
+}
+
+impl Known {
+    /// What was known before. Of another kernel nothing counts.
+    fn load(place: &Place) -> Result<Self> {
+        let release = stock_release(&place.cache)?;
+        let path = place.cache.dir("kselftest")?.join(VERDICTS);
+        let known = fs::read(path).ok().and_then(|text| serde_json::from_slice::<Self>(&text).ok());
+        let same = known.filter(|known| known.release == release);
+        Ok(same.unwrap_or(Self { release, ..Self::default() }))
+    }
+
+    /// Adds what a run found out, and keeps it.
+    fn add(&mut self, place: &Place, rust: Option<Verdicts>, c: Option<Verdicts>) -> Result<()> {
+        self.rust.extend(rust.unwrap_or_default());
+        self.c.extend(c.unwrap_or_default());
+        let path = place.cache.dir("kselftest")?.join(VERDICTS);
+        fs::write(path, serde_json::to_vec_pretty(self)?).context("writing results")
+    }
+
+    /// All tests that something is known of.
+    fn tests(&self) -> BTreeSet<&str> {
+        self.rust.keys().chain(self.c.keys()).map(String::as_str).collect()
+    }
+}
+
+/// What a table is made of.
+#[derive(Default)]
+struct Table {
+    rows: String,
+    details: String,
+    counts: BTreeMap<(&'static str, &'static str), u32>,
+    /// Whether nothing is worse without a reason.
+    good: bool,
+}
+
+impl Table {
+    /// The table of some tests.
+    fn new<'a>(
+        tests: impl Iterator<Item = &'a str>,
+        known: &Known,
+        expected: &BTreeMap<String, String>,
+    ) -> Result<Self> {
+        let mut table = Self { good: true, ..Self::default() };
+        table.rows += "| test | rust | c | time, rust | time, c | |\n";
+        table.rows += "| --- | --- | --- | ---: | ---: | --- |\n";
+        for test in tests {
+            table.row(test, known.rust.get(test), known.c.get(test), expected.get(test))?;
+        }
+        Ok(table)
+    }
+
+    fn row(
+        &mut self,
+        test: &str,
+        ours: Option<&Verdict>,
+        theirs: Option<&Verdict>,
+        reason: Option<&String>,
+    ) -> Result<()> {
         let worse = match (ours, theirs) {
             (Some(ours), Some(theirs)) => !ours.end.is_good() && theirs.end.is_good(),
             (Some(ours), None) => !ours.end.is_good(),
             (None, _) => false,
         };
-        let reason = expected.get(test).map(String::as_str);
-        good &= !worse || reason.is_some();
-        let note = if worse { reason.unwrap_or("worse") } else { "" };
-        let seconds = ours.or(theirs).map_or(0.0, |verdict| verdict.seconds);
+        let less = ours.is_some_and(|ours| ours.end == End::Skipped)
+            && theirs.is_some_and(|theirs| theirs.end == End::Passed);
+        self.good &= !worse || reason.is_some();
+        let note = match (worse || less, reason) {
+            (true, Some(reason)) => reason,
+            (true, None) if worse => "worse",
+            (true, None) => "does less",
+            (false, _) => "",
+        };
+        let word = |verdict: Option<&Verdict>| verdict.map_or("", |verdict| verdict.end.word());
+        let time = |verdict: Option<&Verdict>| {
+            verdict.map_or(String::new(), |verdict| format!("{:.1} s", verdict.seconds))
+        };
         writeln!(
-            table,
-            "| {test} | {} | {} | {seconds:.1} s | {note} |",
+            self.rows,
+            "| {test} | {} | {} | {} | {} | {note} |",
             word(ours),
-            word(theirs)
+            word(theirs),
+            time(ours),
+            time(theirs)
         )?;
         for (set, verdict) in [("rust", ours), ("c", theirs)] {
             let Some(verdict) = verdict else { continue };
-            *counts.entry((set, verdict.end.word())).or_default() += 1;
+            *self.counts.entry((set, verdict.end.word())).or_default() += 1;
             if !verdict.end.is_good() {
-                writeln!(details, "\n### {test} on {set}\n\n```text\n{}\n```", verdict.tail)?;
+                let tail = &verdict.tail;
+                writeln!(self.details, "\n### {test} on {set}\n\n```text\n{tail}\n```")?;
             }
         }
-        rows.push(json!({
-            "test": test, "rust": word(ours), "c": word(theirs), "seconds": seconds,
-            "worse": worse, "reason": reason,
-        }));
+        Ok(())
     }
-    let sums: Vec<String> =
-        counts.iter().map(|((set, word), count)| format!("{set} {word} {count}")).collect();
-    println!("{table}{details}\n{}", sums.join(", "));
-    let dir = place.cache.dir("kselftest")?;
-    fs::write(dir.join("results.md"), format!("{table}{details}")).context("writing results")?;
-    fs::write(dir.join("results.json"), serde_json::to_vec_pretty(&rows)?)
-        .context("writing results")?;
-    println!("written to {}", dir.display());
-    Ok(good)
+
+    fn sums(&self) -> String {
+        let sums = self.counts.iter().map(|((set, word), count)| format!("{set} {word} {count}"));
+        sums.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Prints the table of `tests`, writes that of all tests beside the logs, and judges.
+fn report(
+    place: &Place,
+    tests: &[String],
+    rust: Option<Verdicts>,
+    c: Option<Verdicts>,
+) -> Result<bool> {
+    let log = [&rust, &c].into_iter().flatten().any(|all| all.contains_key(HOST_LOG));
+    let mut known = Known::load(place)?;
+    known.add(place, rust, c)?;
+    let expected = expected(place)?;
+    let names = tests.iter().map(String::as_str).chain(log.then_some(HOST_LOG));
+    let table = Table::new(names, &known, &expected)?;
+    println!("{}{}\n{}", table.rows, table.details, table.sums());
+    let all = Table::new(known.tests().into_iter(), &known, &expected)?;
+    let path = place.cache.dir("kselftest")?.join("results.md");
+    let text = format!("Kernel {}: {}\n\n{}{}", known.release, all.sums(), all.rows, all.details);
+    fs::write(&path, text).context("writing results")?;
+    println!("all that is known: {}", path.display());
+    Ok(table.good)
 }
 
 /// Tests that are known to be worse, and why: lines of `name = "reason"`.

@@ -15,7 +15,6 @@ mod s390x;
 mod source;
 mod stock;
 mod zkernel;
-mod zkselftest;
 pub(crate) mod zqemu;
 
 use std::fs;
@@ -36,7 +35,7 @@ pub fn steps() -> Vec<Step> {
         s390x::step(),
         zkernel::step(),
         zqemu::step(),
-        zkselftest::step(),
+        kselftest::z_step(),
         bochs::step(),
         debug_kernel::clang_step(),
         debug_kernel::step(),
