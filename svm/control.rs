@@ -667,6 +667,18 @@ impl Control for SvmControl {
         }
     }
 
+    fn pause_window(&self) -> u32 {
+        self.vmcb.control.pause_filter_count.into()
+    }
+
+    fn set_pause_window(&mut self, window: u32) {
+        let count = u16::try_from(window).unwrap_or(u16::MAX);
+        if self.vmcb.control.pause_filter_count != count {
+            self.vmcb.control.pause_filter_count = count;
+            self.changed(Clean::INTERCEPTS);
+        }
+    }
+
     fn set_tables(&mut self, root: u64) {
         self.vmcb.control.nested_cr3 = root;
         self.changed(Clean::NESTED_PAGING);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Parameters of kvm-amd.ko.
 
+use kvm_x86::exit::pause::PauseWindows;
 use svm_arch::caps::SvmFeatures;
 
 kvm_sys::module_params! {
@@ -14,6 +15,20 @@ kvm_sys::module_params! {
     /// PAUSEs of one loop after which it exits; 0 lets PAUSE never exit.
     pub(crate) static PAUSE_FILTER_COUNT: Param<u32> = 3000, "pause_filter_count", 0o444,
         "PAUSEs that a loop may have";
+
+    /// What each exit by such a loop multiplies the vCPU's count by; if it isn't smaller than
+    /// `pause_filter_count`, what it adds. 0 keeps the count.
+    static PAUSE_FILTER_COUNT_GROW: Param<u32> = 2, "pause_filter_count_grow", 0o444,
+        "factor by which a count grows with each exit, or summand (0: it doesn't)";
+
+    /// What the count is divided by when the vCPU's thread was off its CPU, or what is taken from
+    /// it. 0 makes it `pause_filter_count` again.
+    static PAUSE_FILTER_COUNT_SHRINK: Param<u32> = 0, "pause_filter_count_shrink", 0o444,
+        "divisor by which a count shrinks, or subtrahend (0: to pause_filter_count)";
+
+    /// The largest count.
+    static PAUSE_FILTER_COUNT_MAX: Param<u32> = u16::MAX as u32, "pause_filter_count_max", 0o444,
+        "largest count";
 
     /// Whether the log has all of a control block that the processor refuses.
     pub(crate) static DUMP_INVALID_VMCB: Param<bool> = false, "dump_invalid_vmcb", 0o644,
@@ -41,7 +56,13 @@ pub(crate) fn settle(features: SvmFeatures) {
         kernel::pr_warn!("avic=1: AVIC isn't used yet\n");
         AVIC.set(false);
     }
-    for short in [&PAUSE_FILTER_THRESH, &PAUSE_FILTER_COUNT] {
+    for short in [
+        &PAUSE_FILTER_THRESH,
+        &PAUSE_FILTER_COUNT,
+        &PAUSE_FILTER_COUNT_GROW,
+        &PAUSE_FILTER_COUNT_SHRINK,
+        &PAUSE_FILTER_COUNT_MAX,
+    ] {
         // The control block has 16 bits for each.
         short.set(short.get().min(u16::MAX.into()));
     }
@@ -50,5 +71,15 @@ pub(crate) fn settle(features: SvmFeatures) {
     }
     if !features.contains(SvmFeatures::PAUSE_THRESHOLD) {
         PAUSE_FILTER_THRESH.set(0);
+    }
+}
+
+/// How long guests may spin.
+pub(crate) fn pause_windows() -> PauseWindows {
+    PauseWindows {
+        first: PAUSE_FILTER_COUNT.get(),
+        grow: PAUSE_FILTER_COUNT_GROW.get(),
+        shrink: PAUSE_FILTER_COUNT_SHRINK.get(),
+        max: PAUSE_FILTER_COUNT_MAX.get(),
     }
 }

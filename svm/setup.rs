@@ -10,6 +10,7 @@ use kvm_sys::{
     x86::{cpuid, host_has_la57, physical_bits, rdmsr, Extension},
 };
 use kvm_x86::{
+    exit::pause::PauseWindows,
     outcome::Next,
     probe::{probe, Refusal},
     state::Cx,
@@ -42,6 +43,10 @@ impl Vendor for Svm {
 
     fn release_cpu() {
         HostState::remove(PreemptOff::new().pinned());
+    }
+
+    fn pause_windows() -> PauseWindows {
+        params::pause_windows()
     }
 
     fn new_control(vm: &Vm<X86<Self>>) -> Result<SvmControl> {

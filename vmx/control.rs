@@ -591,6 +591,14 @@ impl Control for VmxControl {
         self.flush_guest = true;
     }
 
+    fn pause_window(&self) -> u32 {
+        self.fields.get(Slot::PleWindow) as u32
+    }
+
+    fn set_pause_window(&mut self, window: u32) {
+        self.fields.set(Slot::PleWindow, window.into());
+    }
+
     fn set_tables(&mut self, root: u64) {
         self.ept_pointer = pointer_to(self.global, root);
         self.fields.set(Slot::EptPointer, self.ept_pointer);

@@ -2,6 +2,7 @@
 //! Parameters of kvm-intel.ko.
 
 use kvm_sys::x86::cpuid;
+use kvm_x86::exit::pause::PauseWindows;
 use vmx_arch::{
     caps::{has_broken_timer, VmxCaps, CPUID_FEATURES},
     config::{Config, Wanted},
@@ -30,6 +31,20 @@ kvm_sys::module_params! {
     /// Cycles after which a loop of PAUSEs exits.
     pub(crate) static PLE_WINDOW: Param<u32> = 4096, "ple_window", 0o444,
         "cycles that a loop of PAUSEs may take";
+
+    /// What each exit by such a loop multiplies the vCPU's window by; if it isn't smaller than
+    /// `ple_window`, what it adds. 0 keeps the window.
+    static PLE_WINDOW_GROW: Param<u32> = 2, "ple_window_grow", 0o444,
+        "factor by which a window grows with each exit, or summand (0: it doesn't)";
+
+    /// What the window is divided by when the vCPU's thread was off its CPU, or what is taken from
+    /// it. 0 makes it `ple_window` again.
+    static PLE_WINDOW_SHRINK: Param<u32> = 0, "ple_window_shrink", 0o444,
+        "divisor by which a window shrinks, or subtrahend (0: to ple_window)";
+
+    /// The longest window.
+    static PLE_WINDOW_MAX: Param<u32> = u32::MAX, "ple_window_max", 0o444,
+        "longest window";
 
     /// Whether guests' timers use the processor's preemption timer, where it has one that counts.
     static PREEMPTION_TIMER: Param<bool> = true, "preemption_timer", 0o444,
@@ -74,7 +89,19 @@ pub(crate) fn settle(caps: &VmxCaps, config: &Config) {
     PREEMPTION_TIMER.set(config.has_pin(Pin::PREEMPTION_TIMER));
     VPID.set(config.has_secondary(Secondary::VPID));
     if !config.has_secondary(Secondary::PAUSE_LOOP) {
-        PLE_GAP.set(0);
-        PLE_WINDOW.set(0);
+        let all = [&PLE_GAP, &PLE_WINDOW, &PLE_WINDOW_GROW, &PLE_WINDOW_SHRINK, &PLE_WINDOW_MAX];
+        for param in all {
+            param.set(0);
+        }
+    }
+}
+
+/// How long guests may spin.
+pub(crate) fn pause_windows() -> PauseWindows {
+    PauseWindows {
+        first: PLE_WINDOW.get(),
+        grow: PLE_WINDOW_GROW.get(),
+        shrink: PLE_WINDOW_SHRINK.get(),
+        max: PLE_WINDOW_MAX.get(),
     }
 }

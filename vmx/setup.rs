@@ -7,6 +7,7 @@ use kvm_core::{mmu::Paging, vm::Vm};
 use kvm_paging::{caps::PagingCaps, entry::MemoryType, format::ept::Ept};
 use kvm_sys::x86::{cpuid, physical_bits, rdmsr, Extension};
 use kvm_x86::{
+    exit::pause::PauseWindows,
     outcome::Next,
     probe::{probe, Refusal},
     state::Cx,
@@ -42,6 +43,10 @@ impl Vendor for Vmx {
         if let Ok(global) = global::get() {
             global.release_cpu();
         }
+    }
+
+    fn pause_windows() -> PauseWindows {
+        params::pause_windows()
     }
 
     fn new_control(vm: &Vm<X86<Self>>) -> Result<VmxControl> {

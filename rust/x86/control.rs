@@ -140,6 +140,10 @@ pub trait Control: Send {
     fn has_deadline(&self) -> bool {
         false
     }
+    /// How long the guest may spin in a loop of PAUSEs.
+    fn pause_window(&self) -> u32;
+    /// Sets it.
+    fn set_pause_window(&mut self, window: u32);
     /// Runs the guest on second-level tables with this root from the next entry on,
     /// before which its translations are forgotten ([`Self::flush_tlb`]).
     fn set_tables(&mut self, root: u64);

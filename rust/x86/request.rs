@@ -19,10 +19,12 @@ pub(crate) const START: Request = Request::of_arch(10);
 /// Say whether the RTC's interrupt waits in the local APIC.
 pub(crate) const RTC_STATUS: Request = Request::of_arch(3);
 /// A page came that the guest does without, or it can be told of one.
-pub(crate) const PAGE_CAME: Request = Request::of_arch(8);
+pub(crate) const PAGE_CAME: Request = Request::of_arch(10);
 /// The guest may access other MSRs.
 pub(crate) const MSR_FILTER: Request = Request::of_arch(9);
 /// The 8254's host timer went off.
 pub(crate) const PIT_TICK: Request = Request::of_arch(4);
 /// Send the IOAPIC's interrupts that were held back.
 pub(crate) const IOAPIC_RETRY: Request = Request::of_arch(5);
+/// The thread was off its CPU: a guest that spins is taken for one that doesn't yet.
+pub(crate) const PAUSE_WINDOW: Request = Request::of_arch(11);

@@ -142,6 +142,9 @@ fn serve<V: Vendor>(cx: &mut Cx<'_, V>, requests: Taken) -> Result<Next> {
     if requests.has(request::MSR_FILTER) {
         msr_filter::changed(cx);
     }
+    if requests.has(request::PAUSE_WINDOW) {
+        exit::pause::rested(cx);
+    }
     if requests.has(request::PAGE_CAME) {
         async_fault::came(cx);
     }

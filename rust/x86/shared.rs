@@ -93,6 +93,8 @@ pub struct Shared<V: Vendor> {
     /// Messages that it got because it had got the fewest (without vector hashing).
     arbitrations: Atomic<u32>,
     steal: steal::Place,
+    /// The window for spinning isn't the first one.
+    spun: Atomic<bool>,
     control: <V::Control as Control>::Shared,
 }
 
@@ -104,6 +106,7 @@ impl<V: Vendor> Shared<V> {
             published: Atomic::new(published.0),
             arbitrations: Atomic::new(0),
             steal: steal::Place::new(),
+            spun: Atomic::new(false),
             control: Default::default(),
         })
     }
@@ -124,6 +127,17 @@ impl<V: Vendor> Shared<V> {
     #[inline]
     pub(crate) fn steal(&self) -> &steal::Place {
         &self.steal
+    }
+
+    /// Whether the window for spinning isn't the first one; for the vCPU's thread.
+    #[inline]
+    pub(crate) fn has_spun(&self) -> bool {
+        self.spun.load(Relaxed)
+    }
+
+    /// Notes whether it is.
+    pub(crate) fn set_spun(&self, spun: bool) {
+        self.spun.store(spun, Relaxed);
     }
 
     /// What belongs to the control block.

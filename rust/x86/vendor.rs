@@ -4,6 +4,7 @@
 use crate::{
     apic, capability,
     control::Control,
+    exit::pause::PauseWindows,
     host, ioctl, irqchip, msr_filter,
     outcome::Next,
     shared::Shared,
@@ -66,6 +67,9 @@ pub trait Vendor: Paging + Sized {
 
     /// Undoes [`Self::prepare_cpu`].
     fn release_cpu();
+
+    /// How long guests may spin.
+    fn pause_windows() -> PauseWindows;
 
     /// A control block for a new vCPU of `vm`.
     ///

@@ -1,17 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0
 //! PAUSE in a loop: the guest waits for a lock.
 
-use crate::{emulate, outcome::Next, state::Cx, vendor::Vendor};
+use crate::{control::Control, emulate, outcome::Next, state::Cx, vendor::Vendor};
 use kernel::error::Result;
+pub use kvm_policy::pause_window::PauseWindows;
 
-/// Lets others run: whoever has the lock may be waiting for a CPU.
+/// Lets others run: whoever has the lock may be waiting for a CPU. The next loop may be
+/// longer.
 ///
 /// # Errors
 ///
 /// Those of [`emulate::skip`].
 pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
+    let window = V::pause_windows().grown(cx.state.control.pause_window());
+    set_window(cx, window);
     if !cx.vm.vcpus().yield_to_any(cx.vcpu) {
         kvm_sys::process::cond_resched();
     }
     emulate::skip(cx)
+}
+
+/// The vCPU's thread was off its CPU.
+pub(crate) fn rested<V: Vendor>(cx: &mut Cx<'_, V>) {
+    let window = V::pause_windows().shrunk(cx.state.control.pause_window());
+    set_window(cx, window);
+}
+
+fn set_window<V: Vendor>(cx: &mut Cx<'_, V>, window: u32) {
+    cx.state.control.set_pause_window(window);
+    cx.vcpu.shared().set_spun(window != V::pause_windows().first);
 }

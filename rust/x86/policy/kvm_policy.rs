@@ -13,6 +13,7 @@
 //!   [`mce`], [`pv_msr`]: those that are storage with rules.
 //! - [`tsc`], [`pvclock`], [`steal_time`]: clocks.
 //! - [`hypercall`]: what a guest asks for by VMCALL or VMMCALL.
+//! - [`pause_window`]: how long a guest may spin.
 //! - [`smm`]: the state-save area of system-management mode.
 //!
 //! This crate decides, its user carries out. Nothing here knows of the kernel,
@@ -48,6 +49,7 @@ mod msr_table;
 #[cfg(test)]
 mod msr_tests;
 pub mod mtrr;
+pub mod pause_window;
 pub mod pv;
 pub mod pv_msr;
 pub mod pvclock;

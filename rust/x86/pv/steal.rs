@@ -11,6 +11,7 @@
 
 use crate::{
     control::Control,
+    request::PAUSE_WINDOW,
     state::Cx,
     vendor::{Vendor, X86},
 };
@@ -140,6 +141,9 @@ impl<V: Vendor> SchedHooks for Hooks<'_, V> {
     fn sched_in(&self, _cpu: Pinned<'_>) {
         if self.vcpu.shared().steal().gpa.load(Relaxed) != 0 {
             self.vcpu.requests.set(UPDATE);
+        }
+        if self.vcpu.shared().has_spun() {
+            self.vcpu.requests.set(PAUSE_WINDOW);
         }
     }
 
