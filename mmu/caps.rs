@@ -15,6 +15,9 @@ pub struct PagingCaps {
     pub largest_page: Level,
     /// The processor keeps accessed and dirty bits in the tables.
     pub accessed_dirty: bool,
+    /// The processor also notes the address of each page whose dirty bit it sets, where
+    /// it can be looked up.
+    pub dirty_log: bool,
 }
 
 impl fmt::Display for PagingCaps {
@@ -27,6 +30,9 @@ impl fmt::Display for PagingCaps {
         write!(f, "{} levels, pages up to {largest}", self.root.number())?;
         if self.accessed_dirty {
             f.write_str(", accessed/dirty bits")?;
+        }
+        if self.dirty_log {
+            f.write_str(", log of modified pages")?;
         }
         Ok(())
     }

@@ -316,6 +316,28 @@ fn aging_needs_accessed_bits() {
     }
 }
 
+#[test]
+fn small_pages_become_clean_and_large_ones_read_only() {
+    let format = Ept::new(true);
+    let tables = FakeTables::new(&format, 16);
+    let space = space(&format, &tables);
+    let (mut spare, mut sizes) = (FakeSpare(&tables), Sizes::default());
+    let _ = space.map(Gfn::new(9), Level::Page4K, leaf(9, RWX), &mut spare, &mut sizes);
+    let _ = space.map(Gfn::new(512), Level::Page2M, leaf(512, RWX), &mut spare, &mut sizes);
+    let entry = |gfn| space.find(Gfn::new(gfn)).entry;
+    assert!(format.is_dirty(entry(9)));
+    let debt = space.clean(Gfn::new(0), Gfn::new(1024));
+    assert!(debt.range().is_some_and(|(first, _)| first.raw() <= 9));
+    assert_eq!(seen(&space, 9).unwrap().1, RWX);
+    assert!(!format.is_dirty(entry(9)));
+    assert_eq!(seen(&space, 600).unwrap().1, RWX - Access::WRITE);
+    assert_eq!(space.clean(Gfn::new(0), Gfn::new(1024)), FlushDebt::NONE);
+    // A fault that finds the page writable leaves it clean.
+    let again = space.map(Gfn::new(9), Level::Page4K, leaf(9, RWX), &mut spare, &mut sizes);
+    assert_eq!(again, Ok((Mapped::Spurious(Level::Page4K), FlushDebt::NONE)));
+    assert!(!format.is_dirty(entry(9)));
+}
+
 /// Threads map and zap the same frames. Every leaf that went in comes out once,
 /// every table is either reachable or retired once.
 #[test]

@@ -7,6 +7,7 @@ use crate::cursor::Cursor;
 use crate::entry::{Access, Entry};
 use crate::flush::FlushDebt;
 use crate::format::Format;
+use crate::level::Level;
 use crate::space::{Place, Space};
 use crate::tables::Tables;
 
@@ -51,6 +52,27 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
             }
             debt = debt.merge(Self::owed(place.gfn, place.level));
             Some(self.format.write_protect(place.entry))
+        });
+        debt
+    }
+
+    /// Clears the dirty bits of pages from `first` up to `end`, so that the processor
+    /// notes the next write to each. Larger ones than of 4 KiB lose write permission:
+    /// which part of them was written to isn't noted. Until the debt is paid, the guest
+    /// may still write unnoticed. Only where the processor keeps dirty bits.
+    pub fn clean(&self, first: Gfn, end: Gfn) -> FlushDebt {
+        let mut debt = FlushDebt::NONE;
+        self.for_each_leaf(first, end, |place| {
+            let leaf = self.format.as_leaf(place.entry, place.level)?;
+            let is_small = place.level == Level::Page4K;
+            if !leaf.access.contains(Access::WRITE)
+                || is_small && !self.format.is_dirty(place.entry)
+            {
+                return None;
+            }
+            debt = debt.merge(Self::owed(place.gfn, place.level));
+            let clean = self.format.clear_dirty(place.entry).filter(|_| is_small);
+            Some(clean.unwrap_or_else(|| self.format.write_protect(place.entry)))
         });
         debt
     }

@@ -130,6 +130,7 @@ impl Paging for Sie {
             root: Level::Table512G,
             largest_page: Level::Page4K,
             accessed_dirty: false,
+            dirty_log: false,
         };
         Ok((Dat, caps))
     }

@@ -1,26 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A vCPU's VMCS as common code sees a control block; `set_up`: what it begins with.
+//! A vCPU's VMCS as common code sees a control block; `set_up`: what it begins with; `rare`: what
+//! few entries and exits have to do.
 
 use crate::{
     fields::Fields,
     global::{self, Global},
     host_state::Written,
     msr_bitmap::MsrBitmap,
+    nmi::SoftNmi,
     segments,
     setup::Vmx,
     shared::VmxShared,
     vpid::Vpid,
 };
-use kernel::prelude::*;
+use kernel::{prelude::*, sync::Arc};
 use kvm_core::vm::Vm;
 use kvm_emulate::{Shadow, Table};
+use kvm_paging::addr::{Gfn, Gpa};
 use kvm_policy::guest_features::GuestFeatures;
 use kvm_sys::{
     guest_mode,
     hw_pages::HwPages,
     irq::IrqOff,
     preempt::Pinned,
-    x86::{debugreg, guest_exit, host_state, tsc::rdtsc, user_return::UserMsr},
+    x86::{guest_exit, host_state, tsc::rdtsc, user_return::UserMsr},
 };
 use kvm_x86::{
     control::{Control, Gprs},
@@ -31,14 +34,15 @@ use kvm_x86::{
 use vmx_arch::{
     caps::EptCaps,
     config::ept_pointer,
-    control::{Entry, Primary, Secondary},
+    control::{Entry, Pin, Primary, Secondary},
     event::{Event, Interruptibility, Kind},
     exit::{Exit, Reason},
     field::Slot,
 };
-use vmx_hw::{flush_ept, flush_vpid, Vmcs, HOST_RSP_UNKNOWN};
+use vmx_hw::{flush_ept, flush_vpid, ModificationLog, Vmcs, HOST_RSP_UNKNOWN, LOG_ENTRIES};
 use x86_defs::{msr, Cr0, Cr4, Dr6, Efer, Rflags, SegReg, Segment, TableReg, Vector};
 
+mod rare;
 mod set_up;
 
 /// Bits of CR0 that the guest changes without an exit.
@@ -79,6 +83,8 @@ pub(crate) struct VmxControl {
     msr_bitmap: MsrBitmap,
     /// The page with the task priority; no other register of it is used.
     virtual_apic: HwPages<1>,
+    /// Pages that the processor found written to, if it notes that.
+    log: Option<Arc<ModificationLog>>,
     vpid: Option<Vpid>,
     ept_pointer: u64,
     flush: bool,
@@ -104,6 +110,10 @@ pub(crate) struct VmxControl {
     counts_down: bool,
     /// A debugger steps through the guest: the trap flag isn't the guest's.
     debugged: bool,
+    /// An entry and an exit have something to do that is seldom needed.
+    rare: bool,
+    /// Which NMIs are blocked, if the processor doesn't know.
+    soft_nmi: SoftNmi,
 }
 
 impl VmxControl {
@@ -118,6 +128,11 @@ impl VmxControl {
             host_rsp: HOST_RSP_UNKNOWN,
             msr_bitmap: MsrBitmap::new()?,
             virtual_apic: HwPages::new()?,
+            log: if global.config.has_secondary(Secondary::PML) {
+                Some(Arc::new(ModificationLog::new()?, GFP_KERNEL_ACCOUNT)?)
+            } else {
+                None
+            },
             vpid: if has_vpid { Vpid::take() } else { None },
             ept_pointer: pointer_to(global, vm.memory().root()),
             flush: true,
@@ -135,6 +150,8 @@ impl VmxControl {
             deadline: NO_DEADLINE,
             counts_down: false,
             debugged: false,
+            rare: false,
+            soft_nmi: SoftNmi::default(),
         };
         control.set_up(&vm.arch().settings);
         control.set_up_guest();
@@ -165,8 +182,18 @@ impl VmxControl {
         Interruptibility::from_bits_retain(self.fields.get(Slot::Interruptibility))
     }
 
+    /// The processor knows whether the guest handles an NMI.
+    fn has_virtual_nmis(&self) -> bool {
+        self.global.config.has_pin(Pin::VIRTUAL_NMIS)
+    }
+
     fn set_blocked(&mut self, what: Interruptibility, on: bool) {
         self.fields.set_bits(Slot::Interruptibility, what.bits(), on);
+    }
+
+    /// The log of modified pages is empty: the processor may fill it again.
+    pub(crate) fn rewind_log(&mut self) {
+        self.fields.set(Slot::PmlIndex, (LOG_ENTRIES - 1).into());
     }
 
     /// What the processor is to forget before the entry.
@@ -219,6 +246,9 @@ impl VmxControl {
             }
             // The processor may have left it.
             _ => self.fields.forget(Slot::EntryInfo),
+        }
+        if self.rare {
+            self.after_rare_exit(off);
         }
         if self.global.config.has_primary(Primary::TPR_SHADOW) {
             self.cr8 = self.virtual_apic.bytes().get(TPR).map_or(0, |tpr| tpr >> 4);
@@ -453,8 +483,8 @@ impl Control for VmxControl {
         let event = match event {
             Injected::Interrupt(vector) => Event::new(Kind::Interrupt, vector),
             Injected::Nmi => {
-                // The processor blocks them when it delivers this one.
-                self.set_blocked(Interruptibility::NMI, false);
+                // The processor blocks them when it delivers this one, or nobody else does.
+                self.set_nmi_blocked(!self.has_virtual_nmis());
                 Event::new(Kind::Nmi, Vector::Nmi as u8)
             }
             Injected::Exception { vector, .. } if is_software(vector) => {
@@ -506,7 +536,7 @@ impl Control for VmxControl {
             Kind::Interrupt => Injected::Interrupt(vector),
             Kind::Nmi => {
                 // It will be blocked when it is delivered.
-                self.set_blocked(Interruptibility::NMI, false);
+                self.set_nmi_blocked(false);
                 Injected::Nmi
             }
             Kind::Exception => {
@@ -530,17 +560,26 @@ impl Control for VmxControl {
     }
 
     fn nmi_blocked(&self) -> bool {
-        self.interruptibility().contains(Interruptibility::NMI)
+        if self.has_virtual_nmis() {
+            self.interruptibility().contains(Interruptibility::NMI)
+        } else {
+            self.soft_nmi.is_blocked()
+        }
     }
 
     fn set_nmi_blocked(&mut self, blocked: bool) {
-        self.set_blocked(Interruptibility::NMI, blocked);
+        if self.has_virtual_nmis() {
+            self.set_blocked(Interruptibility::NMI, blocked);
+        } else {
+            self.soft_nmi.set_blocked(blocked);
+            self.note_rare();
+        }
     }
 
     fn want_nmi_window(&mut self) {
         // A processor may take the window for open after STI, where an NMI can't be
         // injected yet. Interrupts come on after the next instruction.
-        if self.shadow() == Shadow::Sti {
+        if !self.has_virtual_nmis() || self.shadow() == Shadow::Sti {
             self.set_primary(Primary::INTERRUPT_WINDOW, true);
         } else {
             self.set_primary(Primary::NMI_WINDOW, true);
@@ -608,6 +647,7 @@ impl Control for VmxControl {
         self.fields.set_bits(Slot::ExceptionBitmap, 1 << Vector::Bp as u8, breakpoints);
         self.set_primary(Primary::MOV_DR, registers);
         self.owns_debug = !registers;
+        self.note_rare();
     }
 
     fn set_stepping(&mut self, on: bool) {
@@ -615,6 +655,7 @@ impl Control for VmxControl {
             self.fields.set_bits(Slot::Rflags, Rflags::TF.bits(), on);
         }
         self.debugged = on;
+        self.note_rare();
     }
 
     #[inline]
@@ -633,11 +674,15 @@ impl Control for VmxControl {
     }
 
     #[inline]
-    fn prepare(&mut self, cpu: Pinned<'_>) {
+    fn prepare(&mut self, shared: &VmxShared, cpu: Pinned<'_>) {
         let loaded = self.fields.vmcs().load(cpu);
         if self.written.prepare(&self.global.host, &loaded, cpu) {
             // The CPU may have translations from when the vCPU was here last.
             self.flush = true;
+            if let Some(log) = &self.log {
+                // The first time it isn't known yet.
+                shared.log.populate(log.clone());
+            }
         }
     }
 
@@ -654,12 +699,8 @@ impl Control for VmxControl {
             self.start_timer();
         }
         self.fields.set(Slot::Rsp, gprs[RSP]);
-        if self.debugged {
-            // Stepping over what blocks for an instruction isn't the guest's own.
-            self.set_shadow(Shadow::None);
-        }
-        if self.owns_debug {
-            debugreg::load_dr6(off, self.dr6);
+        if self.rare {
+            self.before_rare_entry(off);
         }
         let loaded = self.fields.vmcs().load(off.pinned());
         self.written.refresh(&loaded, shared.segments.before_entry(off), off);
@@ -678,9 +719,6 @@ impl Control for VmxControl {
             }
             reason
         });
-        if self.owns_debug {
-            self.dr6 = debugreg::take_dr6(off);
-        }
         shared.segments.after_exit(off);
         self.take_exit(gprs, off);
     }
@@ -701,6 +739,12 @@ impl Control for VmxControl {
             }
             Exit::MachineCheckOnEntry => guest_exit::take_machine_check(off),
             _ => {}
+        }
+    }
+
+    fn take_notes(shared: &VmxShared, written: &mut dyn FnMut(Gfn)) {
+        if let Some(log) = shared.log.as_ref() {
+            log.take(&mut |address| written(Gpa::new(address).gfn()));
         }
     }
 
@@ -735,7 +779,7 @@ impl VmxControl {
 
     /// An IRET that had unblocked NMIs faulted: they are blocked until it is done.
     pub(crate) fn block_nmis_again(&mut self) {
-        if self.vectoring.get().is_none() {
+        if self.has_virtual_nmis() && self.vectoring.get().is_none() {
             self.set_blocked(Interruptibility::NMI, true);
         }
     }

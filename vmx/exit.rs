@@ -47,6 +47,10 @@ pub(crate) fn handle(cx: &mut Cx<'_, Vmx>) -> Result<Next> {
         // The host took it.
         Exit::Interrupt => {
             cx.vcpu.stats().arch.irq_exits.add(1);
+            if cx.state.events.nmis != 0 && !cx.state.control.nmi_blocked() {
+                // The last one took so long that the next may be delivered.
+                cx.state.events.check = true;
+            }
             Ok(Next::Resume)
         }
         Exit::EptViolation => ept_violation(cx),
@@ -69,6 +73,10 @@ pub(crate) fn handle(cx: &mut Cx<'_, Vmx>) -> Result<Next> {
             Ok(Next::Resume)
         }
         Exit::PreemptionTimer => exit::deadline::handle(cx),
+        Exit::PmlFull => {
+            log_full(cx);
+            Ok(Next::Resume)
+        }
         Exit::TprBelowThreshold => {
             cx.state.events.check = true;
             Ok(Next::Resume)
@@ -121,6 +129,16 @@ fn ept_violation(cx: &mut Cx<'_, Vmx>) -> Result<Next> {
     // Without a linear address there is no access of an instruction either.
     let is_final = violation.contains(EptViolation::LINEAR | EptViolation::FINAL);
     exit::page_fault::handle(cx, Touched { gpa, access, is_final })
+}
+
+/// The log of modified pages has no place left.
+fn log_full(cx: &mut Cx<'_, Vmx>) {
+    let qualification = EptViolation::from_bits_truncate(cx.state.control.qualification());
+    if qualification.contains(EptViolation::NMI_UNBLOCKED) {
+        cx.state.control.block_nmis_again();
+    }
+    cx.vm.memory().take_notes_of(cx.vcpu.shared());
+    cx.state.control.rewind_log();
 }
 
 fn io(cx: &mut Cx<'_, Vmx>) -> Result<Next> {

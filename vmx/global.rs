@@ -108,12 +108,14 @@ impl Global {
 
     /// Whether a slot stands for a field that is used with the controls that there are.
     pub(crate) fn uses(&self, slot: Slot) -> bool {
-        const OPTIONAL: [(Slot, Secondary); 5] = [
+        const OPTIONAL: [(Slot, Secondary); 7] = [
             (Slot::Vpid, Secondary::VPID),
             (Slot::PleGap, Secondary::PAUSE_LOOP),
             (Slot::PleWindow, Secondary::PAUSE_LOOP),
             (Slot::XssExits, Secondary::XSAVES),
             (Slot::EnclsExits, Secondary::ENCLS),
+            (Slot::PmlAddress, Secondary::PML),
+            (Slot::PmlIndex, Secondary::PML),
         ];
         let is_tpr = slot == Slot::VirtualApic || slot == Slot::TprThreshold;
         let lacks_tpr = is_tpr && !self.config.has_primary(Primary::TPR_SHADOW);

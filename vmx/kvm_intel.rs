@@ -7,8 +7,7 @@
 //!   what is in it; `exit`: from an exit reason to its handler; `refusal`: what is said when there
 //!   was no entry.
 //! - `global`: what all vCPUs share; `host_state`: what an exit loads; `msr_bitmap`: MSRs that
-//!   don't exit; `shared`, `vpid`: what
-//!   else a vCPU has.
+//!   don't exit; `nmi`: which guest handles an NMI; `shared`, `vpid`: what else a vCPU has.
 #![deny(unsafe_code)]
 
 use global::{Global, OnCrash};
@@ -26,6 +25,7 @@ mod fields;
 mod global;
 mod host_state;
 mod msr_bitmap;
+mod nmi;
 mod params;
 mod refusal;
 mod segments;

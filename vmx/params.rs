@@ -17,6 +17,10 @@ kvm_sys::module_params! {
     static EPTAD: Param<bool> = true, "eptad", 0o444,
         "accessed and dirty bits in extended page tables";
 
+    /// Whether the processor logs which pages guests write to, where it can.
+    static PML: Param<bool> = true, "pml", 0o444,
+        "dirty log by the processor's log of modified pages";
+
     /// Whether guests run unrestricted. There is no other way.
     static UNRESTRICTED_GUEST: Param<bool> = true, "unrestricted_guest", 0o444,
         "guests without paging or protection run by themselves (always on)";
@@ -50,6 +54,10 @@ kvm_sys::module_params! {
     static PREEMPTION_TIMER: Param<bool> = true, "preemption_timer", 0o444,
         "guests' timers by the processor's preemption timer";
 
+    /// Whether the processor keeps track of which guests handle an NMI, where it can.
+    static VNMI: Param<bool> = true, "vnmi", 0o444,
+        "NMIs of guests are blocked by the processor";
+
     /// Whether the log has all of a control structure that the processor refuses.
     pub(crate) static DUMP_INVALID_VMCS: Param<bool> = false, "dump_invalid_vmcs", 0o644,
         "log the control structure when the processor refuses it";
@@ -67,6 +75,8 @@ pub(crate) fn wanted() -> Wanted {
         accessed_dirty: EPTAD.get(),
         pause_loop: PLE_GAP.get() != 0,
         timer: PREEMPTION_TIMER.get() && !has_broken_timer(signature),
+        virtual_nmis: VNMI.get(),
+        dirty_log: PML.get(),
     }
 }
 
@@ -85,8 +95,10 @@ pub(crate) fn settle(caps: &VmxCaps, config: &Config) {
         kernel::pr_warn!("nested=1: nested virtualization isn't offered yet\n");
         NESTED.set(false);
     }
+    PML.set(config.has_secondary(Secondary::PML));
     EPTAD.set(caps.paging.accessed_dirty);
     PREEMPTION_TIMER.set(config.has_pin(Pin::PREEMPTION_TIMER));
+    VNMI.set(config.has_pin(Pin::VIRTUAL_NMIS));
     VPID.set(config.has_secondary(Secondary::VPID));
     if !config.has_secondary(Secondary::PAUSE_LOOP) {
         let all = [&PLE_GAP, &PLE_WINDOW, &PLE_WINDOW_GROW, &PLE_WINDOW_SHRINK, &PLE_WINDOW_MAX];

@@ -117,6 +117,10 @@ pub trait Arch: Sized + 'static {
         vcpus.request_all(Request::FLUSH_TLB);
     }
 
+    /// Calls `written` with each frame that the processor noted as written to, for a vCPU,
+    /// and that nobody was told of.
+    fn take_notes(_vcpu: &Self::VcpuShared, _written: &mut dyn FnMut(Gfn)) {}
+
     /// Turns a capability of a VM on that the core doesn't know.
     ///
     /// # Errors

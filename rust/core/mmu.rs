@@ -127,6 +127,17 @@ pub trait SecondLevel: Send + Sync + Sized + 'static {
     /// See [`Space::write_protect`].
     fn write_protect(&self, first: Gfn, end: Gfn) -> FlushDebt;
 
+    /// Whether the processor notes writes to pages that are clean, so that
+    /// [`Self::clean`] does what [`Self::write_protect`] does.
+    fn has_dirty_log(&self) -> bool {
+        false
+    }
+
+    /// See [`Space::clean`].
+    fn clean(&self, first: Gfn, end: Gfn) -> FlushDebt {
+        self.write_protect(first, end)
+    }
+
     /// See [`Space::age`].
     fn age(&self, first: Gfn, end: Gfn) -> Option<bool>;
 
@@ -347,6 +358,15 @@ impl<P: Paging> SecondLevel for TwoLevel<P> {
     fn write_protect(&self, first: Gfn, end: Gfn) -> FlushDebt {
         let _reader = rcu::read_lock();
         self.space().write_protect(first, end)
+    }
+
+    fn has_dirty_log(&self) -> bool {
+        self.caps.dirty_log
+    }
+
+    fn clean(&self, first: Gfn, end: Gfn) -> FlushDebt {
+        let _reader = rcu::read_lock();
+        self.space().clean(first, end)
     }
 
     fn age(&self, first: Gfn, end: Gfn) -> Option<bool> {

@@ -364,6 +364,14 @@ impl<A: Arch> Flush for VcpuTable<A> {
         A::flush(self, first, frames);
         self.stats.generic.remote_tlb_flush.add_shared(1);
     }
+
+    fn take_notes(&self, written: &mut dyn FnMut(Gfn)) {
+        // What a processor notes is there when it is out of the guest.
+        self.request_all(Request::LOOK);
+        for vcpu in self.iter() {
+            A::take_notes(vcpu.shared(), written);
+        }
+    }
 }
 
 /// Chunk of an index, and slot within it.

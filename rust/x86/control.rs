@@ -7,6 +7,7 @@
 
 use crate::{inject::Injected, trace::ExitRecord};
 use kvm_emulate::{Shadow, Table};
+use kvm_paging::addr::Gfn;
 use kvm_policy::guest_features::GuestFeatures;
 use kvm_sys::{guest_mode::Entry, irq::IrqOff, preempt::Pinned, x86::user_return::UserMsr};
 use x86_defs::{Cr0, Cr4, Efer, Rflags, SegReg, Segment, TableReg};
@@ -168,7 +169,10 @@ pub trait Control: Send {
     /// The guest is to be entered on this CPU. Interrupts are still on; the thread stays
     /// here until the entry, or leaves and comes back to this.
     #[inline]
-    fn prepare(&mut self, _cpu: Pinned<'_>) {}
+    fn prepare(&mut self, _shared: &Self::Shared, _cpu: Pinned<'_>) {}
+    /// Calls `written` with each frame that the processor noted as written to and that nobody was
+    /// told of. Any thread.
+    fn take_notes(_shared: &Self::Shared, _written: &mut dyn FnMut(Gfn)) {}
     /// Enters the guest and returns when it exits. Not allowed to fail: what the
     /// processor refuses shows in the exit.
     fn enter(&mut self, shared: &Self::Shared, gprs: &mut Gprs, entry: Entry, off: &IrqOff);

@@ -110,7 +110,7 @@ fn turn<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
         return userspace::exit(cx, reason::KVM_EXIT_SHUTDOWN);
     }
     let on_this_cpu = PreemptOff::new();
-    cx.state.control.prepare(on_this_cpu.pinned());
+    cx.state.control.prepare(cx.vcpu.shared().control(), on_this_cpu.pinned());
     let has_exited = irq::with_irqs_off(|off| enter(cx, off));
     drop(on_this_cpu);
     if !has_exited {

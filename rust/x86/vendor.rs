@@ -24,6 +24,7 @@ use kvm_core::{
     vcpu::{Held, Vcpu},
     vm::Vm,
 };
+use kvm_paging::addr::Gfn;
 use kvm_sys::{kick::Kick, preempt::PreemptOff, x86::Extension};
 use kvm_uapi::vcpu::EnableCap;
 
@@ -163,6 +164,10 @@ impl<V: Vendor> Arch for X86<V> {
     fn vcpu_added(vm: &Vm<Self>, vcpu: &Vcpu<Self>) {
         msr_filter::vcpu_added(vm, vcpu);
         irqchip::vcpu_added(vm, vcpu);
+    }
+
+    fn take_notes(vcpu: &Shared<V>, written: &mut dyn FnMut(Gfn)) {
+        V::Control::take_notes(vcpu.control(), written);
     }
 
     fn enable_cap(vm: ArcBorrow<'_, Vm<Self>>, wanted: &EnableCap) -> Result<u32> {

@@ -105,6 +105,7 @@ impl SvmCaps {
                 root: if host_la57 { Level::Table256T } else { Level::Table512G },
                 largest_page: if has_1g { Level::Page1G } else { Level::Page2M },
                 accessed_dirty: true,
+                dirty_log: false,
             },
         })
     }

@@ -130,12 +130,16 @@ impl VmxCaps {
         if !ept.contains(needed) || !ept.intersects(EptCaps::INVEPT_SINGLE | EptCaps::INVEPT_ALL) {
             return Err(Unusable::NoEpt);
         }
-        Ok(Self { secondary, ept, paging: Self::paging(ept) })
+        let mut paging = Self::paging(ept);
+        // It is dirty bits that are logged when they are set.
+        paging.dirty_log = paging.accessed_dirty && secondary.contains(Secondary::PML);
+        Ok(Self { secondary, ept, paging })
     }
 
     /// The same without what isn't wanted.
     pub fn with(mut self, wanted: Wanted) -> Self {
         self.paging.accessed_dirty &= wanted.accessed_dirty;
+        self.paging.dirty_log &= wanted.accessed_dirty && wanted.dirty_log;
         self
     }
 
@@ -160,6 +164,7 @@ impl VmxCaps {
                 Level::Page4K
             },
             accessed_dirty: ept.contains(EptCaps::ACCESSED_DIRTY),
+            dirty_log: false,
         }
     }
 }

@@ -21,7 +21,7 @@ const HAS_TRUE_CONTROLS: u64 = 1 << 55;
 const ADDRESSES_32: u64 = 1 << 48;
 const WRITE_BACK: u64 = 6;
 
-const PIN: Pin = Pin::INTERRUPTS.union(Pin::NMIS).union(Pin::VIRTUAL_NMIS);
+const PIN: Pin = Pin::INTERRUPTS.union(Pin::NMIS);
 
 const PRIMARY: Primary = Primary::TSC_OFFSET
     .union(Primary::HLT)
@@ -32,8 +32,7 @@ const PRIMARY: Primary = Primary::TSC_OFFSET
     .union(Primary::MSR_BITMAP)
     .union(Primary::MONITOR)
     .union(Primary::SECONDARY)
-    .union(Primary::INTERRUPT_WINDOW)
-    .union(Primary::NMI_WINDOW);
+    .union(Primary::INTERRUPT_WINDOW);
 
 /// Windows are opened when they are needed.
 const CLOSED: Primary = Primary::INTERRUPT_WINDOW.union(Primary::NMI_WINDOW);
@@ -52,6 +51,7 @@ const SECONDARY: Secondary = Secondary::EPT
     .union(Secondary::PAUSE_LOOP)
     .union(Secondary::INVPCID)
     .union(Secondary::ENCLS)
+    .union(Secondary::PML)
     .union(Secondary::XSAVES);
 
 const EXIT: Exit = Exit::SAVE_DEBUG
@@ -74,19 +74,22 @@ pub struct Wanted {
     pub pause_loop: bool,
     /// The preemption timer.
     pub timer: bool,
+    /// Virtual NMIs.
+    pub virtual_nmis: bool,
+    /// The page-modification log.
+    pub dirty_log: bool,
 }
 
 impl Wanted {
     /// All of it.
-    pub const ALL: Self = Self { vpid: true, accessed_dirty: true, pause_loop: true, timer: true };
-
-    /// Controls that are left out.
-    fn unwanted(self) -> Secondary {
-        let mut unwanted = Secondary::empty();
-        unwanted.set(Secondary::VPID, !self.vpid);
-        unwanted.set(Secondary::PAUSE_LOOP, !self.pause_loop);
-        unwanted
-    }
+    pub const ALL: Self = Self {
+        vpid: true,
+        accessed_dirty: true,
+        pause_loop: true,
+        timer: true,
+        virtual_nmis: true,
+        dirty_log: true,
+    };
 }
 
 /// What every vCPU's control structure begins with.
@@ -146,12 +149,16 @@ impl Config {
         if basic & ADDRESSES_32 != 0 || basic >> 50 & 0xf != WRITE_BACK || size > 0x1000 {
             return Err(Unusable::Region);
         }
-        let timer = if wanted.timer { Pin::PREEMPTION_TIMER } else { Pin::empty() };
-        let pins = allowed(MSR_PINBASED_CTLS);
-        let pin = pins.choose(PIN.bits(), timer.bits()).map_err(Unusable::Pin)?;
+        let mut pins = Pin::empty();
+        pins.set(Pin::PREEMPTION_TIMER, wanted.timer);
+        // Without windows they are of no use.
+        let windows = allowed(MSR_PROCBASED_CTLS).may_be_set() & Primary::NMI_WINDOW.bits() != 0;
+        pins.set(Pin::VIRTUAL_NMIS, wanted.virtual_nmis && windows);
+        let pin =
+            allowed(MSR_PINBASED_CTLS).choose(PIN.bits(), pins.bits()).map_err(Unusable::Pin)?;
         let primary = Self::primary(basic, allowed).map_err(Unusable::Primary)?;
         let secondary = allowed(MSR_PROCBASED_CTLS2)
-            .choose(0, (SECONDARY & caps.secondary & !wanted.unwanted()).bits())
+            .choose(0, (SECONDARY & caps.secondary & !Self::unwanted(caps, wanted)).bits())
             .map_err(|_| Unusable::NoEpt)?;
         let exit = allowed(MSR_EXIT_CTLS).choose(EXIT.bits(), 0).map_err(Unusable::Exit)?;
         let entry = allowed(MSR_ENTRY_CTLS).choose(ENTRY.bits(), 0).map_err(Unusable::Entry)?;
@@ -164,6 +171,15 @@ impl Config {
             entry: entry & !Entry::LONG_MODE.bits(),
             timer: TimerRate(rdmsr(MSR_MISC).unwrap_or(0) as u32 & 0x1f),
         })
+    }
+
+    /// Secondary controls that are left out.
+    fn unwanted(caps: &VmxCaps, wanted: Wanted) -> Secondary {
+        let mut unwanted = Secondary::empty();
+        unwanted.set(Secondary::VPID, !wanted.vpid);
+        unwanted.set(Secondary::PAUSE_LOOP, !wanted.pause_loop);
+        unwanted.set(Secondary::PML, !caps.paging.dirty_log);
+        unwanted
     }
 
     fn primary(basic: u64, allowed: impl Fn(u32) -> Allowed) -> Result<u32, u32> {
@@ -239,11 +255,19 @@ mod tests {
     fn what_is_not_wanted_is_left_out() {
         let caps =
             VmxCaps::read(cpu(&[])).unwrap().with(Wanted { accessed_dirty: false, ..Wanted::ALL });
-        assert!(!caps.paging.accessed_dirty);
-        let wanted = Wanted { vpid: false, pause_loop: false, timer: false, ..Wanted::ALL };
+        assert!(!caps.paging.accessed_dirty && !caps.paging.dirty_log);
+        let logged = VmxCaps::read(cpu(&[])).unwrap().paging;
+        assert!(logged.accessed_dirty && logged.dirty_log);
+        let wanted = Wanted {
+            vpid: false,
+            pause_loop: false,
+            timer: false,
+            virtual_nmis: false,
+            ..Wanted::ALL
+        };
         let config = Config::new(&caps, wanted, cpu(&[])).unwrap();
-        let unwanted = Secondary::VPID | Secondary::PAUSE_LOOP;
-        assert!(!config.has_pin(Pin::PREEMPTION_TIMER));
+        let unwanted = Secondary::VPID | Secondary::PAUSE_LOOP | Secondary::PML;
+        assert_eq!(config.pin, 0x1f);
         assert_eq!(config.secondary & unwanted.bits(), 0);
         assert!(config.has_secondary(SECONDARY & !unwanted));
     }
@@ -269,8 +293,16 @@ mod tests {
     }
 
     #[test]
+    fn virtual_nmis_need_windows() {
+        let has = |changed| config(changed).unwrap().has_pin(Pin::VIRTUAL_NMIS);
+        assert!(has(&[]));
+        assert!(!has(&[(MSR_PINBASED_CTLS, 0x5f << 32)]));
+        assert!(!has(&[(MSR_PROCBASED_CTLS, 0x0401_e172 | 0xf7b9_fffe << 32)]));
+    }
+
+    #[test]
     fn what_is_lacking_is_named() {
-        assert_eq!(config(&[(MSR_PINBASED_CTLS, 0x5f << 32)]), Err(Unusable::Pin(0x20)));
+        assert_eq!(config(&[(MSR_PINBASED_CTLS, 0x77 << 32)]), Err(Unusable::Pin(8)));
         assert_eq!(
             config(&[(MSR_EXIT_CTLS, 0x1ff_ffff << 32 & !(1 << 53))]),
             Err(Unusable::Exit(1 << 21))

@@ -223,6 +223,8 @@ slots! {
     Pdpte2 = 0x280e,
     /// The fourth one.
     Pdpte3 = 0x2810,
+    /// Where the next entry of the page-modification log goes, from the end.
+    PmlIndex = 0x0812,
 
     /// IA32_PAT.
     Pat = 0x2804,
@@ -276,6 +278,8 @@ slots! {
     MsrBitmap = 0x2004,
     /// Address of the virtual-APIC page.
     VirtualApic = 0x2012,
+    /// Address of the page-modification log.
+    PmlAddress = 0x200e,
     /// The EPT pointer.
     EptPointer = 0x201a,
     /// Virtual-processor identifier.

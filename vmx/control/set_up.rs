@@ -8,6 +8,7 @@ use vmx_arch::{
     control::{Pin, Primary, Secondary},
     field::Slot,
 };
+use vmx_hw::LOG_ENTRIES;
 use x86_defs::Cr0;
 
 impl VmxControl {
@@ -67,12 +68,15 @@ impl VmxControl {
             fields.set(Slot::VirtualApic, virtual_apic);
             fields.set(Slot::TprThreshold, 0);
         }
+        let log = self.log.as_ref().map_or(0, |log| log.physical());
         for (control, slot, value) in [
             (Secondary::VPID, Slot::Vpid, vpid.into()),
             (Secondary::PAUSE_LOOP, Slot::PleGap, params::PLE_GAP.get().into()),
             (Secondary::PAUSE_LOOP, Slot::PleWindow, params::PLE_WINDOW.get().into()),
             (Secondary::XSAVES, Slot::XssExits, 0),
             (Secondary::ENCLS, Slot::EnclsExits, u64::MAX),
+            (Secondary::PML, Slot::PmlAddress, log),
+            (Secondary::PML, Slot::PmlIndex, (LOG_ENTRIES - 1).into()),
         ] {
             if secondary & control.bits() != 0 {
                 fields.set(slot, value);

@@ -5,13 +5,16 @@
 //!   this CPU, which is what its fields can be reached through.
 //! - [`VmcsCpu`]: the control structures that are active on a CPU.
 //! - [`Loaded::enter`]: into the guest and out again (`enter.S`).
+//! - [`ModificationLog`]: pages that the processor found written to.
 //! - [`flush_ept`], [`flush_vpid`]: translations that the CPU keeps.
 #![warn(missing_docs)]
 
 mod active;
 mod insn;
+mod modification_log;
 
 pub use active::{Loaded, Vmcs, VmcsCpu, HOST_RSP_UNKNOWN};
+pub use modification_log::{ModificationLog, LOG_ENTRIES};
 
 use kvm_sys::preempt::Pinned;
 

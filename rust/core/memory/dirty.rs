@@ -9,6 +9,11 @@
 //! permission, flush. In this order each write is seen by this harvest or by the
 //! next one.
 //!
+//! A processor may log writes itself: then a page loses its dirty bit in the tables in
+//! place of write permission, and the first write makes an entry in a log of the vCPU's,
+//! without a fault. Before bits are taken these entries become bits. The logs don't say
+//! which address space an entry is of, so only pages of the first one are ever clean.
+//!
 //! [`MemSlot::mark_dirty`]: super::slots::MemSlot::mark_dirty
 
 use super::{
@@ -82,6 +87,7 @@ impl<A: Arch> Memory<A> {
             return Err(ENXIO);
         }
         let (slot, log) = logged(&settings, self.slot_id(request.slot)?)?;
+        self.take_notes();
         let copy = if settings.manual_protect {
             let mut copy = KVVec::with_capacity(log.words.len(), GFP_KERNEL_ACCOUNT)?;
             for word in &log.words {
@@ -104,7 +110,8 @@ impl<A: Arch> Memory<A> {
     /// Takes all bits and starts anew.
     fn harvest(&self, slot: &MemSlot, log: &DirtyBitmap) -> Result<KVVec<u64>> {
         let mut taken = KVVec::with_capacity(log.words.len(), GFP_KERNEL_ACCOUNT)?;
-        let mut protect = Protect { memory: self, slot, debt: FlushDebt::NONE };
+        let noted = self.has_notes();
+        let mut protect = Protect { memory: self, slot, noted, debt: FlushDebt::NONE };
         for (index, word) in log.words.iter().enumerate() {
             let bits = match word.load(Ordering::Relaxed) {
                 0 => 0,
@@ -142,7 +149,8 @@ impl<A: Arch> Memory<A> {
         let mut first_word = (first / WORD) as usize;
         let mut left = total;
         let mut from = user::pointer(request.__bindgen_anon_1);
-        let mut protect = Protect { memory: self, slot: &slot, debt: FlushDebt::NONE };
+        let noted = self.has_notes();
+        let mut protect = Protect { memory: self, slot: &slot, noted, debt: FlushDebt::NONE };
         let mut result = Ok(0);
         while left > 0 {
             let now = left.min(BATCH);
@@ -177,18 +185,57 @@ impl<A: Arch> Memory<A> {
         if slot.log.is_none() || !batch.is_within(slot.place.frames) {
             return FlushDebt::NONE;
         }
-        let mut protect = Protect { memory: self, slot, debt: FlushDebt::NONE };
+        // Notes don't say which vCPU's ring they are for.
+        let mut protect = Protect { memory: self, slot, noted: false, debt: FlushDebt::NONE };
         protect.pages(batch.first, batch.pages);
         protect.debt
     }
 
-    /// Takes write permission from a whole slot.
-    pub(super) fn write_protect(&self, slot: &MemSlot) {
+    /// The processors note writes to pages that are clean.
+    pub(super) fn has_notes(&self) -> bool {
+        self.number == 0 && self.tables.has_dirty_log()
+    }
+
+    /// Moves what the processors noted to the logs of the slots. The caller holds
+    /// `changing`, so that nobody else is about to.
+    pub(super) fn take_notes(&self) {
+        if self.has_notes() {
+            let set = self.slots.read();
+            self.flush.take_notes(&mut |gfn| {
+                if let Some(slot) = set.find(gfn) {
+                    slot.set_bit(gfn);
+                }
+            });
+        }
+    }
+
+    /// The same with what was noted for one vCPU, in its thread.
+    pub fn take_notes_of(&self, vcpu: &A::VcpuShared) {
+        let set = self.slots.read();
+        A::take_notes(vcpu, &mut |gfn| {
+            if let Some(slot) = set.find(gfn) {
+                slot.set_bit(gfn);
+            }
+        });
+    }
+
+    /// The next write to each of these pages is seen, once the debt is paid: `noted` by the
+    /// processor, or by a fault.
+    fn watch_frames(&self, first: Gfn, end: Gfn, noted: bool) -> FlushDebt {
+        if noted {
+            self.tables.clean(first, end)
+        } else {
+            self.tables.write_protect(first, end)
+        }
+    }
+
+    /// The next write to each page of the slot is seen, as in [`Self::watch_frames`].
+    pub(super) fn watch(&self, slot: &MemSlot, noted: bool) {
         let mut debt = FlushDebt::NONE;
         let mut at = slot.place.first.raw();
         while at < slot.place.end() {
             let next = at.saturating_add(super::STEP).min(slot.place.end());
-            debt = debt.merge(self.tables.write_protect(Gfn::new(at), Gfn::new(next)));
+            debt = debt.merge(self.watch_frames(Gfn::new(at), Gfn::new(next), noted));
             at = next;
             process::cond_resched();
         }
@@ -196,10 +243,12 @@ impl<A: Arch> Memory<A> {
     }
 }
 
-/// Takes write permission from pages whose bits were taken.
+/// Sees to it that the next write is seen to pages whose bits were taken.
 struct Protect<'a, A: Arch> {
     memory: &'a Memory<A>,
     slot: &'a MemSlot,
+    /// The processor is to note it.
+    noted: bool,
     debt: FlushDebt,
 }
 
@@ -224,7 +273,7 @@ impl<A: Arch> Protect<'_, A> {
             let run = (!(left >> first)).trailing_zeros();
             let start = base.saturating_add(u64::from(first));
             let end = start.saturating_add(u64::from(run));
-            let owed = self.memory.tables.write_protect(Gfn::new(start), Gfn::new(end));
+            let owed = self.memory.watch_frames(Gfn::new(start), Gfn::new(end), self.noted);
             self.debt = self.debt.merge(owed);
             let done = first.saturating_add(run);
             left = if done >= 64 { 0 } else { left >> done << done };

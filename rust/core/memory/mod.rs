@@ -59,6 +59,11 @@ pub trait Flush: Send + Sync {
     /// On return no vCPU uses a translation of these frames that was made before
     /// the call. Doesn't sleep; interrupts are on, preemption may be off.
     fn flush(&self, first: Gfn, frames: u64);
+
+    /// Calls `written` with each frame of the first address space that a processor noted as
+    /// written to and that nobody was told of: all that vCPUs wrote before the call are among
+    /// them, or among those that another call tells.
+    fn take_notes(&self, written: &mut dyn FnMut(Gfn));
 }
 
 /// The upper half of a slot's number is the address space.

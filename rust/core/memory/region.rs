@@ -80,6 +80,10 @@ impl<A: Arch> Memory<A> {
     fn add(&self, settings: &mut Settings, place: Slot, flags: MemFlags) -> Result<u32> {
         self.check_place(&place, None)?;
         let log = new_log(settings, &place, flags, None)?;
+        if log.is_some() {
+            // What was noted of a slot that was here isn't about this one.
+            self.take_notes();
+        }
         let slot = MemSlot::new(place, flags.contains(MemFlags::READONLY), log);
         let slot = Arc::new(slot, GFP_KERNEL_ACCOUNT)?;
         settings.numbers.reserve(place.id)?;
@@ -117,6 +121,10 @@ impl<A: Arch> Memory<A> {
         }
         let log = new_log(settings, &place, flags, old.log.as_ref())?;
         let logs = log.is_some();
+        if logs && old.log.is_none() {
+            // What was written before isn't for the new log.
+            self.take_notes();
+        }
         let slot = Arc::new(MemSlot::new(place, read_only, log), GFP_KERNEL_ACCOUNT)?;
         self.publish(Some(old), Some(&slot))?;
         let (first, end) = (was.first, Gfn::new(was.end()));
@@ -126,7 +134,7 @@ impl<A: Arch> Memory<A> {
         } else if logs {
             // If all is dirty at first, pages are protected as they are cleared.
             if settings.rings || !settings.initially_set {
-                self.write_protect(&slot);
+                self.watch(&slot, self.has_notes() && !settings.rings);
             }
         } else {
             // Faults bring back large pages.

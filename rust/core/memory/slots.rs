@@ -92,6 +92,13 @@ impl MemSlot {
         }
     }
 
+    /// Notes a write in the bitmap, if there is one.
+    pub(crate) fn set_bit(&self, gfn: Gfn) {
+        if let Some(Log::Bitmap(bitmap)) = &self.log {
+            bitmap.set(gfn.raw().wrapping_sub(self.place.first.raw()));
+        }
+    }
+
     /// The frames whose memory overlaps a range of the VMM's addresses: first and
     /// first behind.
     fn frames_at(&self, first: u64, end: u64) -> Option<(Gfn, Gfn)> {
