@@ -4,6 +4,7 @@
 //! They ask the modules for the capabilities they need and are skipped where one isn't reported.
 
 mod cases;
+mod parameters;
 
 use micro::{code, cpuid, deadline, exit, mode, ram, request, thread, trap, userfault, vcpu, vm};
 
@@ -11,5 +12,5 @@ use crate::case::Case;
 
 /// All cases that run guests.
 pub(crate) fn cases() -> impl Iterator<Item = &'static Case> {
-    cases::ALL.iter().flat_map(|cases| cases.iter())
+    cases::ALL.iter().flat_map(|cases| cases.iter()).chain(parameters::CASES)
 }

@@ -3,6 +3,8 @@
 
 use nix::sys::mman::{MapFlags, MmapAdvise};
 
+use micro::stats::Stats;
+
 use super::super::thread::beside;
 use super::super::vcpu::Vcpu;
 use super::*;
@@ -286,4 +288,22 @@ fn refused() -> Result<()> {
     log.slot = 99 << 16;
     check_eq!(get(&log), Err(Errno::EINVAL), "an address space too high");
     Ok(())
+}
+
+/// How often the guest faults that writes to pages which were written to, and logged, before.
+pub(in super::super) fn faults_of_clean_pages(count: usize) -> Result<u64> {
+    let vm = Vm::new()?;
+    let ram = Ram::new(SIZE)?;
+    log_slot(&vm, &ram, LOG)?;
+    let mut vcpu = writer(&vm)?;
+    let pages: Vec<usize> = (0..count).collect();
+    touch(&mut vcpu, &pages)?;
+    check_eq!(get_log(&vm)?, pages);
+    let stats = Stats::open(vcpu.file())?;
+    let before = stats.value("pf_taken")?;
+    touch(&mut vcpu, &pages)?;
+    let faults = stats.value("pf_taken")? - before;
+    check_eq!(get_log(&vm)?, pages, "the second time");
+    check_eq!(get_log(&vm)?, vec![], "the third time");
+    Ok(faults)
 }

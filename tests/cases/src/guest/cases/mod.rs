@@ -4,7 +4,7 @@
 mod churn;
 mod compat;
 mod debug;
-mod dirty;
+pub(super) mod dirty;
 mod dirty_ring;
 mod event;
 mod exception;

@@ -23,6 +23,7 @@ pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-run-registers", registers),
     Case::loaded("x86/micro-run-refused", &["intel"], refused),
     Case::guest("x86/micro-run-vm-types", vm_types),
+    Case::loaded("x86/micro-run-refused-block", &["amd"], refused_block),
 ];
 
 /// The least a guest can do: real mode, no CPUID, three instructions.
@@ -256,4 +257,35 @@ fn vm_types() -> Result<()> {
         check_eq!(made, if wanted { Ok(()) } else { Err(Errno::EINVAL) }, "type {kind:#x}");
     }
     Ok(())
+}
+
+/// A processor that refuses a guest's state comes out at once, and the log has all of the control block
+/// if it was asked for.
+fn refused_block() -> Result<()> {
+    let vm = Vm::new()?;
+    let mut vcpu = vm.long(guest!(64; "mov eax, 9", "out 0x10, al", "hlt"))?;
+    let (right, regs) = (vcpu.sregs()?, vcpu.regs()?);
+    // Code of 64 and of 32 bits at once.
+    vcpu.change_sregs(|sregs| sregs.cs.db = 1)?;
+    let dump = module::parameter("kvm-amd", "dump_invalid_vmcb");
+    let mut logs = Vec::new();
+    for wanted in ["0", "1"] {
+        fs::write(&dump, wanted).context("choosing what is logged")?;
+        let log = kernel_log::Mark::now()?;
+        check_eq!(vcpu.run()?, Exit::FailEntry { reason: u64::MAX });
+        logs.push(log.since()?);
+    }
+    fs::write(&dump, "0").context("not asking any more")?;
+    if !module::is_kernels_own()? {
+        let has = |log: &[String], what| log.iter().any(|have| have.contains(what));
+        ensure!(!has(&logs[0], "nested_cr3"), "not asked for: {:#?}", logs[0]);
+        for line in ["nested_cr3", "efer: 0x1d00", "cs: 0x8 0xe9b"] {
+            ensure!(has(&logs[1], line), "no '{line}' in {:#?}", logs[1]);
+        }
+    }
+    vcpu.set_sregs(&right)?;
+    // An emulated processor may leave others in the block.
+    vcpu.set_regs(&regs)?;
+    vcpu.expect_out(0x10, &[9])?;
+    vcpu.expect(&Exit::Hlt)
 }

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Small guests on modules that were loaded with other parameters than usual.
+
+use std::fs;
+
+use anyhow::{Context, Result, bail, ensure};
+use micro::code::guest;
+use micro::exit::Exit;
+use micro::stats::Stats;
+use micro::vm::Vm;
+
+use super::cases;
+use crate::case::{Body, Case, Outcome, Skip, check_eq};
+use crate::module;
+use crate::processor::Processor;
+
+const INTEL: &[&str] = &["intel"];
+
+pub(super) const CASES: &[Case] = &[
+    Case::new("x86/parameters-vpid", INTEL, vpid),
+    Case::new("x86/parameters-eptad", INTEL, accessed_dirty),
+    Case::new("x86/parameters-ple-gap", INTEL, no_pause_loops),
+    Case::new("x86/parameters-ple-window", INTEL, pause_windows),
+    Case::new("x86/parameters-vnmi", INTEL, soft_nmis),
+    Case::new("x86/parameters-pml", INTEL, modification_log),
+];
+
+/// Loads the modules with `parameters` for the vendor's, which then shows `shown`.
+fn load(parameters: &str, shown: &[(&str, &str)]) -> Result<()> {
+    let vendor = Processor::current()?.vendor_module();
+    module::insert(module::CORE)??;
+    module::insert_with(vendor, parameters)?.with_context(|| format!("loading: {parameters}"))?;
+    for (name, value) in shown {
+        let file = module::parameter(vendor, name);
+        let have = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        ensure!(have.trim() == *value, "{name}: {have:?}");
+    }
+    Ok(())
+}
+
+/// Runs other cases on the modules as they are; at least one of them can be shown here.
+fn run(names: &[&'static str]) -> Result<Outcome> {
+    let mut ran = 0;
+    for name in names {
+        let case = cases::ALL.iter().flat_map(|cases| cases.iter()).find(|case| case.name == *name);
+        let Some(Body::Loaded(body)) = case.map(|case| case.body) else {
+            bail!("there is no case '{name}'");
+        };
+        match body() {
+            Ok(()) => ran += 1,
+            Err(error) if error.is::<Skip>() => {}
+            Err(error) => return Err(error).context(*name),
+        }
+    }
+    ensure!(ran > 0, "all of them were skipped");
+    Ok(Outcome::Passed)
+}
+
+/// A guest without an identifier begins with an empty TLB each time.
+fn vpid() -> Result<Outcome> {
+    load("vpid=0", &[("vpid", "N")])?;
+    run(&[
+        "x86/micro-run-modes",
+        "x86/micro-exception-page-fault",
+        "x86/micro-memory-delete",
+        "x86/micro-smp-move",
+    ])
+}
+
+/// Accesses that nobody notes have to be found out by taking pages away.
+fn accessed_dirty() -> Result<Outcome> {
+    load("eptad=0", &[("eptad", "N")])?;
+    run(&[
+        "x86/micro-dirty-clear",
+        "x86/micro-dirty-toggle",
+        "x86/micro-mm-protect",
+        "x86/micro-mm-unmap",
+    ])
+}
+
+/// No loop of PAUSEs exits.
+fn no_pause_loops() -> Result<Outcome> {
+    load("ple_gap=0", &[("ple_gap", "0"), ("ple_window", "0"), ("ple_window_max", "0")])?;
+    let exits = pause_exits()?;
+    ensure!(exits < FEW, "{exits} exits");
+    run(&["x86/micro-run-stays"])
+}
+
+/// Each exit by a loop makes the next one later; how much later can be chosen.
+fn pause_windows() -> Result<Outcome> {
+    load("ple_window_grow=1", &[("ple_window", "4096"), ("ple_window_grow", "1")])?;
+    let alike = pause_exits()?;
+    module::unload_all()?;
+    load("", &[("ple_window_grow", "2"), ("ple_window_max", "4294967295")])?;
+    let growing = pause_exits()?;
+    ensure!(alike >= PAUSES / WINDOW, "{alike} exits of windows that are all alike");
+    ensure!(growing < alike / 2 && growing > 2, "{growing} exits of growing windows, not {alike}");
+    Ok(Outcome::Passed)
+}
+
+/// PAUSEs that a guest executes, and cycles after which they exit at first: one is two more
+/// instructions, and each of them at least a cycle.
+const PAUSES: u64 = 400_000;
+const WINDOW: u64 = 4096;
+/// The host interrupts a guest that spins so long a few times.
+const FEW: u64 = 60;
+
+/// How often a guest exits that does nothing but pause.
+fn pause_exits() -> Result<u64> {
+    let vm = Vm::new()?;
+    let mut vcpu = vm.long(guest!(64;
+        "mov ecx, {count}", "2:", "pause", "dec ecx", "jnz 2b", "hlt"; count = PAUSES as u32
+    ))?;
+    vcpu.expect(&Exit::Hlt)?;
+    Stats::open(vcpu.file())?.value("exits")
+}
+
+/// The processor doesn't know which guests handle an NMI.
+fn soft_nmis() -> Result<Outcome> {
+    load("vnmi=0", &[("vnmi", "N")])?;
+    next_nmi_waits_for_interrupts()?;
+    next_nmi_waits_a_second()?;
+    run(&["x86/micro-inject-nmi-first", "x86/micro-lapic-nmi"])
+}
+
+/// A guest that can take interrupts has returned from its handler: the next one comes at once.
+fn next_nmi_waits_for_interrupts() -> Result<()> {
+    let vm = Vm::new()?;
+    let mut vcpu =
+        vm.long(guest!(64; "sti", "nop", "out 0x10, al", "mov ebx, 1", "out 0x11, al", "hlt"))?;
+    vcpu.expect_out(0x10, &[0])?;
+    vcpu.nmi()?;
+    let first = vcpu.expect_trap(2, 0)?;
+    check_eq!((vcpu.events()?.nmi.masked, vcpu.events()?.nmi.pending), (1, 0));
+    vcpu.nmi()?;
+    check_eq!(vcpu.events()?.nmi.masked, 1);
+    let second = vcpu.expect_trap(2, 0)?;
+    check_eq!(second.rip, first.rip, "right behind the first one's IRET");
+    vcpu.expect_out(0x11, &[0])?;
+    check_eq!((vcpu.events()?.nmi.masked, vcpu.events()?.nmi.pending), (0, 0));
+    vcpu.expect(&Exit::Hlt)
+}
+
+/// One that never can gets it after a second.
+fn next_nmi_waits_a_second() -> Result<()> {
+    let vm = Vm::new()?;
+    let mut vcpu = vm.long(guest!(64; "out 0x10, al", "2:", "mov esi, 1", "jmp 2b"))?;
+    vcpu.expect_out(0x10, &[0])?;
+    vcpu.nmi()?;
+    vcpu.expect_trap(2, 0)?;
+    vcpu.nmi()?;
+    vcpu.expect_trap(2, 0)?;
+    check_eq!(vcpu.regs()?.rsi, 1, "it went on in between");
+    check_eq!((vcpu.events()?.nmi.masked, vcpu.events()?.nmi.pending), (1, 0));
+    Ok(())
+}
+
+/// Where the processor logs writes they cost no faults, otherwise one for each page.
+fn modification_log() -> Result<Outcome> {
+    const PAGES: usize = 1500;
+    load("pml=1", &[("pml", "Y")])?;
+    let faults = cases::dirty::faults_of_clean_pages(PAGES)?;
+    ensure!(faults < 10, "{faults} faults with the log");
+    module::unload_all()?;
+    load("pml=0", &[("pml", "N")])?;
+    let faults = cases::dirty::faults_of_clean_pages(PAGES)?;
+    ensure!(faults >= PAGES as u64, "{faults} faults without the log");
+    run(&[
+        "x86/micro-dirty-huge",
+        "x86/micro-dirty-clear",
+        "x86/micro-dirty-initially-set",
+        "x86/micro-dirty-toggle",
+    ])
+}
