@@ -16,6 +16,11 @@ pub(crate) const BOOT: Duration = Duration::from_secs(240);
 /// The guest's name of its first serial port.
 const CONSOLE: &str = if cfg!(target_arch = "s390x") { "ttysclp0" } else { "ttyS0" };
 
+/// What it is told of clocks. Linux 7.3 compares the TSCs of its processors now and then; if the change
+/// from the clock of early boot falls into such a comparison, two processors wait for each other with
+/// interrupts off, and for a time-out by a clock that only their interrupts move on (`watchdog_wait_seq`).
+const CLOCKS: &str = if cfg!(target_arch = "s390x") { "" } else { "tsc=nowatchdog" };
+
 /// How long a command may take.
 const ANSWER: Duration = Duration::from_secs(120);
 
@@ -34,7 +39,7 @@ pub(crate) fn options(image: Image, words: &str) -> Result<Options> {
         Image::Compressed => "GUEST_KERNEL",
         Image::Elf => "GUEST_VMLINUX",
     })?;
-    let append = format!("console={CONSOLE} panic=-1 {words}");
+    let append = format!("console={CONSOLE} panic=-1 {CLOCKS} {words}");
     Ok(Options::default()
         .with_word("-kernel")
         .with_word(kernel)
