@@ -23,6 +23,7 @@ pub mod fake;
 mod fault;
 pub mod fetch;
 pub mod io;
+pub mod plain;
 mod task_switch;
 
 pub use cpu::{Access, Cpu, Effect, Features, FpuWords, Hypercall, Table};

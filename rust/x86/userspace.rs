@@ -6,6 +6,7 @@ use crate::{
     vendor::Vendor,
 };
 use kernel::prelude::*;
+use kvm_emulate::plain::PlainMove;
 use kvm_sys::{
     shared_page::SharedPage,
     trace::{self, Mmio},
@@ -42,6 +43,13 @@ pub enum Completion {
     Msr {
         /// RDMSR.
         is_read: bool,
+        /// RIP of the instruction.
+        rip: u64,
+    },
+    /// The access to a device of a plain move.
+    PlainMove {
+        /// The move.
+        plain: PlainMove,
         /// RIP of the instruction.
         rip: u64,
     },
@@ -135,10 +143,11 @@ pub(crate) fn mmio<V: Vendor>(
     address: u64,
     length: u8,
     write: Option<u64>,
+    completion: Completion,
 ) -> Result<Next> {
     trace::kvm_mmio(address, length, write.map_or(Mmio::Unanswered, Mmio::Write));
     cx.vcpu.stats().arch.mmio_exits.add(1);
-    cx.state.completion = Completion::Fragment;
+    cx.state.completion = completion;
     let mmio = run::Mmio {
         phys_addr: address,
         data: write.unwrap_or(0).to_le_bytes(),
@@ -184,6 +193,15 @@ pub(crate) fn complete<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
             return exit::msr::answered(cx, is_read);
         }
         Completion::Msr { .. } => {}
+        Completion::PlainMove { plain, rip } if cx.state.control.rip() == rip => {
+            let mmio: run::Mmio = run_page(cx)?.read::<_, { offset::EXIT }>();
+            let data = u64::from_le_bytes(mmio.data);
+            if plain.is_load() {
+                trace::kvm_mmio(mmio.phys_addr, plain.size, Mmio::Read(data));
+            }
+            emulate::plain::complete(cx, &plain, data);
+        }
+        Completion::PlainMove { .. } => {}
         Completion::Fragment => return emulate::complete_fragment(cx),
     }
     Ok(Next::Resume)

@@ -10,10 +10,12 @@
 //! - `batch`: string I/O, many elements at a time.
 //! - `cpu`: the vCPU as the emulator's processor.
 //! - `linear`: guest memory by linear address.
+//! - `plain`: plain moves to and from devices, without all of that.
 
 mod batch;
 mod cpu;
 mod linear;
+pub(crate) mod plain;
 
 use crate::{
     control::{Control, Gprs},
@@ -65,6 +67,9 @@ pub struct UnderWay {
 /// As [`instruction`].
 pub(crate) fn access<V: Vendor>(cx: &mut Cx<'_, V>, touched: Option<Gpa>) -> Result<Next> {
     cx.vcpu.stats().arch.insn_emulation.add(1);
+    if let Some(done) = touched.and_then(|gpa| plain::access(cx, gpa)) {
+        return done;
+    }
     cx.state.replay.clear();
     cx.state.batch = None;
     match decoded(cx, touched.is_some()) {
@@ -195,8 +200,12 @@ fn leave<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     let Some(fragment) = cx.state.replay.pending().copied() else { return failed(cx) };
     let len = fragment.len;
     match fragment.kind {
-        FragmentKind::MmioRead => userspace::mmio(cx, fragment.addr, len, None),
-        FragmentKind::MmioWrite => userspace::mmio(cx, fragment.addr, len, Some(fragment.data)),
+        FragmentKind::MmioRead => {
+            userspace::mmio(cx, fragment.addr, len, None, Completion::Fragment)
+        }
+        FragmentKind::MmioWrite => {
+            userspace::mmio(cx, fragment.addr, len, Some(fragment.data), Completion::Fragment)
+        }
         FragmentKind::PortIn => {
             userspace::port_io(cx, fragment.addr as u16, len, None, Completion::Fragment)
         }
@@ -271,6 +280,21 @@ pub fn skip<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     };
     advance(cx, next);
     Ok(Next::Resume)
+}
+
+/// The same for an instruction that accessed a device.
+///
+/// # Errors
+///
+/// As [`instruction`].
+pub(crate) fn skip_access<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
+    match plain::next_rip(cx) {
+        Some(next) => {
+            advance(cx, next);
+            Ok(Next::Resume)
+        }
+        None => skip(cx),
+    }
 }
 
 /// Where the instruction after the one that exited is, if that can be found out in any

@@ -28,7 +28,7 @@ pub fn mmio<V: Vendor>(cx: &mut Cx<'_, V>, touched: Touched) -> Result<Next> {
     let Touched { gpa, access, .. } = touched;
     if access.contains(Access::WRITE) && cx.vm.io().fast_mmio(gpa.raw()) {
         kvm_fast_mmio(|| (gpa.raw(),));
-        return emulate::skip(cx);
+        return emulate::skip_access(cx);
     }
     if cx.vm.memory_of(cx.state.smm.is_active()).is_mmio(gpa) {
         return device(cx, touched);
