@@ -34,6 +34,11 @@ kvm_sys::module_params! {
     pub(crate) static DUMP_INVALID_VMCB: Param<bool> = false, "dump_invalid_vmcb", 0o644,
         "log the control block when the processor refuses it";
 
+    /// Whether the processor says where the next instruction is, where it can; 0: that is found out by
+    /// decoding.
+    static NRIPS: Param<i32> = 1, "nrips", 0o444,
+        "the processor says where the next instruction is";
+
     /// Whether guests may run guests of their own: not yet.
     static NESTED: Param<i32> = 0, "nested", 0o444, "nested virtualization (not offered yet)";
 
@@ -42,8 +47,11 @@ kvm_sys::module_params! {
 }
 
 /// Takes back what was asked for and isn't there, so that the files show what
-/// holds, and tells the operator.
-pub(crate) fn settle(features: SvmFeatures) {
+/// holds, and tells the operator. Takes from the features what isn't wanted.
+pub(crate) fn settle(features: &mut SvmFeatures) {
+    features
+        .set(SvmFeatures::NRIP_SAVE, features.contains(SvmFeatures::NRIP_SAVE) && NRIPS.get() != 0);
+    NRIPS.set(features.contains(SvmFeatures::NRIP_SAVE).into());
     if !NPT.get() {
         kernel::pr_warn!("npt=0: guests run on nested page tables only\n");
         NPT.set(true);

@@ -94,11 +94,11 @@ pub(crate) fn check() -> Result<SvmCaps> {
         }
         EOPNOTSUPP
     })?;
-    let caps = SvmCaps::read(|leaf| cpuid(leaf, 0), host_has_la57()).map_err(|unusable| {
+    let mut caps = SvmCaps::read(|leaf| cpuid(leaf, 0), host_has_la57()).map_err(|unusable| {
         pr_err!("{}\n", format_args!("{unusable}"));
         EOPNOTSUPP
     })?;
-    params::settle(caps.features);
+    params::settle(&mut caps.features);
     pr_info!("nested paging: {}\n", format_args!("{}; {} ASIDs", caps.paging, caps.asids));
     Ok(caps)
 }

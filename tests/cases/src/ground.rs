@@ -118,8 +118,8 @@ fn parameters() -> Result<Outcome> {
     let (vendor, asked, shown): (_, _, &[_]) = match Processor::current()? {
         Processor::Amd => (
             "kvm-amd",
-            "npt=0 nested=1 pause_filter_count=70000",
-            &[("npt", "Y"), ("nested", "0"), ("dump_invalid_vmcb", "N")],
+            "npt=0 nested=1 pause_filter_count=70000 nrips=0",
+            &[("npt", "Y"), ("nested", "0"), ("dump_invalid_vmcb", "N"), ("nrips", "0")],
         ),
         Processor::Intel => (
             "kvm-intel",
