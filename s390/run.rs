@@ -173,7 +173,7 @@ fn serve(cx: &mut Cx<'_>) -> Result<bool> {
         cx.state.block.epoch = cx.vm.arch().epoch.load(Relaxed);
     }
     if requests.has(SET_KEYS) {
-        crypto::set_up(&cx.vm, &mut cx.state);
+        crypto::set_up(&cx.vm, cx.state);
     }
     let is_mapped = !requests.has(MAP_PREFIX) || map_prefix(cx)?;
     if requests.has(PAGE_CAME) {

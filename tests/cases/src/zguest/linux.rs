@@ -312,9 +312,9 @@ fn set_condition(vcpu: &Vcpu, code: u64) {
 /// Where PID 1 finds the project's modules, in this order.
 const MODULES: [&str; 2] = ["kvm", "kvm-s390"];
 
-/// An initramfs with this program as PID 1, a module for its console if it needs one, and the project's
-/// modules if they are to be tried.
-pub(crate) fn initramfs(module: Option<&[u8]>, with_modules: bool) -> Result<Vec<u8>> {
+/// An initramfs with this program as PID 1, a module for its console, and the project's modules if they are
+/// to be tried.
+pub(super) fn initramfs(module: &[u8], with_modules: bool) -> Result<Vec<u8>> {
     let program = fs::read("/proc/self/exe").context("reading this program")?;
     let mut archive = Vec::new();
     let directory = 0o040_755;
@@ -324,9 +324,7 @@ pub(crate) fn initramfs(module: Option<&[u8]>, with_modules: bool) -> Result<Vec
     entry(&mut archive, "dev/console", 0o020_600, (5, 1), &[]);
     entry(&mut archive, "dev/null", 0o020_666, (1, 3), &[]);
     entry(&mut archive, "init", 0o100_755, (0, 0), &program);
-    if let Some(module) = module {
-        entry(&mut archive, "console.ko", 0o100_644, (0, 0), module);
-    }
+    entry(&mut archive, "console.ko", 0o100_644, (0, 0), module);
     for stem in MODULES.iter().filter(|_| with_modules) {
         let name = format!("{stem}.ko");
         let module = fs::read(Path::new(crate::module::DIR).join(&name));
@@ -379,7 +377,7 @@ const LOADED: &str = "guest: loading ";
 
 /// Checks what the console of a guest says that has the project's modules, on a machine without SIE: the
 /// core is loaded, the other one refuses and says why, and the machine goes on.
-pub(crate) fn check_refused(console: &str) -> Result<()> {
+pub(super) fn check_refused(console: &str) -> Result<()> {
     let expected = [
         &format!("{LOADED}kvm: Ok(())"),
         "the machine has no interpretive execution (SIE)",
@@ -407,9 +405,8 @@ pub(crate) fn init() -> Result<()> {
     for (kind, target) in [("proc", "/proc"), ("devtmpfs", "/dev")] {
         mount(Some(kind), target, Some(kind), MsFlags::empty(), None::<&str>)?;
     }
-    if let Ok(module) = fs::File::open("/console.ko") {
-        finit_module(&module, c"", ModuleInitFlags::empty())?;
-    }
+    let module = fs::File::open("/console.ko")?;
+    finit_module(&module, c"", ModuleInitFlags::empty())?;
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
     for line in cpus.lines().filter(|line| line.starts_with("features")) {
         fs::write("/dev/kmsg", format!("guest: {line}"))?;

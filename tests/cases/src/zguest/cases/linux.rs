@@ -28,7 +28,7 @@ fn file(variable: &str) -> Result<Vec<u8>> {
 
 /// A kernel starts, gets to user space, works on each CPU and turns itself off.
 fn boot(cpus: u16) -> Result<()> {
-    let initrd = linux::initramfs(Some(&file("GUEST_CONSOLE")?), false)?;
+    let initrd = linux::initramfs(&file("GUEST_CONSOLE")?, false)?;
     let command_line = "earlyprintk keep_bootcon panic=-1 cryptomgr.notests";
     let guest = Linux::new(&file("GUEST_KERNEL")?, &initrd, cpus, command_line)?;
     let end = guest.run(Duration::from_secs(60))?;
@@ -60,7 +60,7 @@ fn killed() -> Result<()> {
 
 /// A guest has no SIE: the project's modules refuse to run guests there.
 fn without_sie() -> Result<()> {
-    let initrd = linux::initramfs(Some(&file("GUEST_CONSOLE")?), true)?;
+    let initrd = linux::initramfs(&file("GUEST_CONSOLE")?, true)?;
     let command_line = "earlyprintk keep_bootcon panic=-1 cryptomgr.notests";
     let guest = Linux::new(&file("GUEST_KERNEL")?, &initrd, 1, command_line)?;
     let end = guest.run(Duration::from_secs(60))?;
