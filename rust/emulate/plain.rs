@@ -291,7 +291,7 @@ mod tests {
     fn page_offset(insn: &Insn, gprs: &Gprs, rip: u64) -> u64 {
         let register = |n: u8| match n {
             Mem::NONE => 0,
-            Mem::RIP => rip + u64::from(insn.len),
+            Mem::RIP => rip.wrapping_add(insn.len.into()),
             n => gprs[usize::from(n)],
         };
         let Mem { base, index, shift, disp, .. } = insn.mem;
@@ -323,7 +323,7 @@ mod tests {
                             assert!(insn.is_plain_move(), "{code:x?}");
                             let PlainMove { way, size, len, .. } = plain;
                             assert_eq!((way, size, len), decoded(&insn), "{mode:?} {code:x?}");
-                            let next = RIP + u64::from(len);
+                            let next = RIP.wrapping_add(len.into());
                             let offset = plain.page_offset(&gprs, next, 0);
                             assert_eq!(
                                 offset,

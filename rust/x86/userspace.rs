@@ -3,14 +3,13 @@
 
 use crate::{
     control::Control, emulate, exit, interrupts, outcome::Next, registers::ANY_PRIORITY, state::Cx,
-    vendor::Vendor,
+    trace, vendor::Vendor,
 };
 use kernel::prelude::*;
 use kvm_emulate::plain::PlainMove;
 use kvm_sys::{
     shared_page::SharedPage,
-    trace::{self, Mmio},
-    x86::trace::kvm_pio,
+    trace::{kvm_mmio, Mmio},
 };
 use kvm_uapi::run::{self, offset, reason};
 use x86_defs::Rflags;
@@ -145,7 +144,7 @@ pub(crate) fn mmio<V: Vendor>(
     write: Option<u64>,
     completion: Completion,
 ) -> Result<Next> {
-    trace::kvm_mmio(address, length, write.map_or(Mmio::Unanswered, Mmio::Write));
+    kvm_mmio(address, length, write.map_or(Mmio::Unanswered, Mmio::Write));
     cx.vcpu.stats().arch.mmio_exits.add(1);
     cx.state.completion = completion;
     let mmio = run::Mmio {
@@ -179,7 +178,7 @@ pub(crate) fn complete<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
         Completion::None => {}
         Completion::PortIn { port, size, rip, next } => {
             let data = port_page(cx)?.read::<u32, 0>();
-            kvm_pio(|| (0, port.into(), size.into(), 1, data));
+            trace::port(false, port, size, 1, data);
             if cx.state.control.rip() == rip {
                 emulate::set_accumulator(&mut cx.state.gprs, size, data);
                 emulate::advance(cx, next);
@@ -197,7 +196,7 @@ pub(crate) fn complete<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
             let mmio: run::Mmio = run_page(cx)?.read::<_, { offset::EXIT }>();
             let data = u64::from_le_bytes(mmio.data);
             if plain.is_load() {
-                trace::kvm_mmio(mmio.phys_addr, plain.size, Mmio::Read(data));
+                kvm_mmio(mmio.phys_addr, plain.size, Mmio::Read(data));
             }
             emulate::plain::complete(cx, &plain, data);
         }
