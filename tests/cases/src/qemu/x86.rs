@@ -42,7 +42,7 @@ pub(crate) const CASES: &[Case] = &[
     .long(),
     on_intel("qemu-linux-2-file", || migrate::file("cryptomgr.notests")).long(),
     case("qemu-linux-4g", "qemu-variants", matrix::four_gib),
-    case("idle", "qemu-control", control::idle),
+    case("idle", "qemu-control", control::idle).timed(),
     case("pause", "qemu-control", control::pause),
     case("registers", "qemu-control", control::registers),
     case("gdb", "qemu-control", debug::gdb),
