@@ -16,11 +16,7 @@ use kvm_paging::{
     level::Level,
     map::Sizes,
 };
-use kvm_sys::{
-    guest_mode::{self, Entry},
-    hw_pages::HwPages,
-    irq,
-};
+use kvm_sys::{guest_mode, hw_pages::HwPages, irq};
 use s390_arch::{
     psw::{Mask, Psw},
     sie::{intercept_control, CpuFlags},
@@ -48,9 +44,7 @@ pub(crate) fn run() -> Result {
     let mut registers = [0; 16];
     let space = tables.root();
     irq::with_irqs_off(|off| {
-        guest_mode::in_guest(off, Entry::First, || {
-            s390_hw::enter(off, &mut block, &mut registers, space)
-        })
+        guest_mode::in_guest(off, || s390_hw::enter(off, &mut block, &mut registers, space))
     });
     Ok(())
 }

@@ -20,7 +20,7 @@ use kernel::{prelude::*, sync::atomic::Relaxed};
 use kvm_core::memory::Fault;
 use kvm_paging::{addr::Gpa, entry::Access};
 use kvm_sys::{
-    guest_mode::{self, Entry},
+    guest_mode,
     irq::{self, IrqOff},
     preempt::PreemptOff,
     s390::{self, registers},
@@ -224,9 +224,10 @@ fn enter(cx: &mut Cx<'_>, off: &mut IrqOff) -> Option<Exit> {
     state.block.gpr14 = gpr14;
     state.block.gpr15 = gpr15;
     guest_mode::timing_enter(off);
-    let exit = guest_mode::in_guest(off, Entry::First, || {
+    let exit = guest_mode::in_guest(off, || {
         s390_hw::enter(off, &mut state.block, &mut state.gprs, state.space)
     });
+    guest_mode::note_quiescence(off);
     guest_mode::timing_exit(off);
     vcpu.kick.leave();
     let [.., gpr14, gpr15] = &mut state.gprs;

@@ -13,14 +13,9 @@ use crate::{
 use kernel::prelude::*;
 use kvm_core::vm::Vm;
 use kvm_emulate::{Shadow, Table};
-use kvm_sys::{
-    guest_mode::{self, Entry},
-    hw_pages::HwPages,
-    irq::IrqOff,
-    kick,
-};
+use kvm_sys::{guest_mode, hw_pages::HwPages, irq::IrqOff, kick};
 use kvm_x86::{
-    control::{Control, Gprs},
+    control::{Control, Entry, Gprs},
     inject::Injected,
     settings::no_exit,
     trace::ExitRecord,
@@ -741,7 +736,7 @@ impl Control for SvmControl {
         {
             let no_interrupts = GlobalInterrupts::off(off);
             let vmcb = &mut self.vmcb;
-            guest_mode::in_guest(off, entry, || {
+            guest_mode::in_guest(off, || {
                 svm_hw::enter(&no_interrupts, vmcb, gprs, &cpu.host);
             });
         }

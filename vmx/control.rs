@@ -26,7 +26,7 @@ use kvm_sys::{
     x86::{guest_exit, host_state, tsc::rdtsc, user_return::UserMsr},
 };
 use kvm_x86::{
-    control::{Control, Gprs},
+    control::{self, Control, Gprs},
     inject::{interrupts_open, Injected},
     trace::ExitRecord,
     vendor::X86,
@@ -687,13 +687,7 @@ impl Control for VmxControl {
     }
 
     #[inline]
-    fn enter(
-        &mut self,
-        shared: &VmxShared,
-        gprs: &mut Gprs,
-        entry: guest_mode::Entry,
-        off: &IrqOff,
-    ) {
+    fn enter(&mut self, shared: &VmxShared, gprs: &mut Gprs, entry: control::Entry, off: &IrqOff) {
         self.flush(off);
         if self.deadline != NO_DEADLINE || self.counts_down {
             self.start_timer();
@@ -703,10 +697,12 @@ impl Control for VmxControl {
             self.before_rare_entry(off);
         }
         let loaded = self.fields.vmcs().load(off.pinned());
-        self.written.refresh(&loaded, shared.segments.before_entry(off), off);
+        if entry == control::Entry::First {
+            self.written.refresh(&loaded, shared.segments.before_entry(off), off);
+        }
         self.fields.write_back(&loaded);
         let (cr2, host_rsp) = (&mut self.cr2, &mut self.host_rsp);
-        self.reason = guest_mode::in_guest(off, entry, || {
+        self.reason = guest_mode::in_guest(off, || {
             if host_state::cr2(off) != *cr2 {
                 host_state::set_cr2(off, *cr2);
             }

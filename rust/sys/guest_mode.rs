@@ -8,7 +8,7 @@
 //! 2. [`prepare`], then [`work_pending`]: if there is any, back to 1.
 //! 3. [`timing_enter`]: from here on, time counts as the guest's.
 //! 4. [`in_guest`], as often as it likes.
-//! 5. [`IrqOff::window`], so that a tick still finds the guest.
+//! 5. [`note_quiescence`], and [`IrqOff::window`], so that a tick still finds the guest.
 //! 6. [`timing_exit`].
 //!
 //! C headers: `include/linux/entry-virt.h`, `include/linux/kvm_host.h`.
@@ -77,36 +77,26 @@ pub fn timing_exit(_off: &IrqOff) {
     unsafe { kvm_helper_guest_timing_exit() };
 }
 
-/// What an entry follows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entry {
-    /// Whatever the host did.
-    First,
-    /// An exit of the same guest on this CPU. Interrupts were off since, and nobody used
-    /// RCU but in sections that are over.
-    Again,
-}
-
-/// Runs `guest` in what RCU, context tracking and lockdep take for user mode with
-/// interrupts on. `guest` must do nothing but enter the guest: no RCU, no lock,
-/// no call to anything that could be traced.
-///
-/// Of an entry like the last one RCU is not told: what it wants to know of is one moment
-/// without references between any two interrupts of its clock, and each of those gets the
-/// guest out for a [`Entry::First`].
+/// Runs `guest` in what context tracking and lockdep take for user mode with interrupts
+/// on. `guest` must do nothing but enter the guest: no RCU, no lock, no call to anything
+/// that could be traced.
 #[inline(always)]
-pub fn in_guest<R>(_off: &IrqOff, entry: Entry, guest: impl FnOnce() -> R) -> R {
+pub fn in_guest<R>(_off: &IrqOff, guest: impl FnOnce() -> R) -> R {
     // SAFETY: Interrupts are off; undone below.
-    unsafe {
-        match entry {
-            Entry::First => kvm_helper_guest_state_enter(),
-            Entry::Again => kvm_helper_guest_state_enter_again(),
-        }
-    }
+    unsafe { kvm_helper_guest_state_enter() };
     let result = guest();
     // SAFETY: Pairs with the call above.
     unsafe { kvm_helper_guest_state_exit() };
     result
+}
+
+/// Tells RCU that the caller has no reference at the moment. It wants to know of one such
+/// moment between any two interrupts of its clock, each of which gets the guest out: so
+/// this is for when the guest is out for longer, before the interrupt is served.
+#[inline]
+pub fn note_quiescence(_off: &IrqOff) {
+    // SAFETY: Interrupts are off.
+    unsafe { kvm_helper_guest_note_quiescence() };
 }
 
 extern "C" {
@@ -117,6 +107,6 @@ extern "C" {
     fn kvm_helper_guest_timing_enter();
     fn kvm_helper_guest_timing_exit();
     fn kvm_helper_guest_state_enter();
-    fn kvm_helper_guest_state_enter_again();
     fn kvm_helper_guest_state_exit();
+    fn kvm_helper_guest_note_quiescence();
 }

@@ -134,17 +134,13 @@ void kvm_helper_guest_timing_exit(void)
 	guest_timing_exit_irqoff();
 }
 
-/* Between these two nothing may be traced. */
+/*
+ * guest_state_enter_irqoff() and guest_state_exit_irqoff() without what they tell
+ * RCU. Between these two nothing may be traced.
+ */
 
 void kvm_helper_guest_state_enter(void);
 noinstr void kvm_helper_guest_state_enter(void)
-{
-	guest_state_enter_irqoff();
-}
-
-/* guest_state_enter_irqoff() without telling RCU of a quiescent state. */
-void kvm_helper_guest_state_enter_again(void);
-noinstr void kvm_helper_guest_state_enter_again(void)
 {
 	instrumentation_begin();
 	trace_hardirqs_on_prepare();
@@ -155,7 +151,6 @@ noinstr void kvm_helper_guest_state_enter_again(void)
 	lockdep_hardirqs_on(CALLER_ADDR0);
 }
 
-/* guest_state_exit_irqoff(), likewise: the next entry tells RCU. */
 void kvm_helper_guest_state_exit(void);
 noinstr void kvm_helper_guest_state_exit(void)
 {
@@ -165,6 +160,12 @@ noinstr void kvm_helper_guest_state_exit(void)
 	instrumentation_begin();
 	trace_hardirqs_off_finish();
 	instrumentation_end();
+}
+
+void kvm_helper_guest_note_quiescence(void);
+void kvm_helper_guest_note_quiescence(void)
+{
+	rcu_virt_note_context_switch();
 }
 
 /* runner.rs */

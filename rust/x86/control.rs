@@ -9,12 +9,21 @@ use crate::{inject::Injected, trace::ExitRecord};
 use kvm_emulate::{Shadow, Table};
 use kvm_paging::addr::Gfn;
 use kvm_policy::guest_features::GuestFeatures;
-use kvm_sys::{guest_mode::Entry, irq::IrqOff, preempt::Pinned, x86::user_return::UserMsr};
+use kvm_sys::{irq::IrqOff, preempt::Pinned, x86::user_return::UserMsr};
 use x86_defs::{Cr0, Cr4, Efer, Rflags, SegReg, Segment, TableReg};
 
 /// General registers in the order of their encoding: RAX, RCX, RDX, RBX, RSP,
 /// RBP, RSI, RDI, R8 to R15.
 pub type Gprs = [u64; 16];
+
+/// What an entry follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Whatever the host did.
+    First,
+    /// An exit that was over at once, on this CPU, with interrupts off since.
+    Again,
+}
 
 /// The control block of one vCPU.
 pub trait Control: Send {

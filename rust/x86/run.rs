@@ -7,7 +7,7 @@
 
 use crate::{
     apic,
-    control::Control,
+    control::{Control, Entry},
     exit, host, inject,
     ioctl::sync_regs,
     irqchip::ioapic,
@@ -22,7 +22,7 @@ use crate::{
 use kernel::{error::Result, prelude::*};
 use kvm_core::request::{Request, Taken};
 use kvm_sys::{
-    guest_mode::{self, Entry},
+    guest_mode,
     irq::{self, IrqOff},
     kick::Woken,
     preempt::{with_hooks, PreemptOff},
@@ -236,6 +236,7 @@ fn enter<V: Vendor>(cx: &mut Cx<'_, V>, off: &mut IrqOff) -> bool {
     state.extended.after_exit(off);
     state.fpu.after_exit(off);
     spec_ctrl::guest_ran(off);
+    guest_mode::note_quiescence(off);
     // The interrupt that got the guest out is the guest's time still.
     state.control.take_host_event(off);
     off.window();

@@ -288,7 +288,11 @@ pub fn skip<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
 ///
 /// As [`instruction`].
 pub(crate) fn skip_access<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
-    match plain::next_rip(cx) {
+    let next = match cx.state.control.next_rip() {
+        None => plain::next_rip(cx),
+        known => known,
+    };
+    match next {
         Some(next) => {
             advance(cx, next);
             Ok(Next::Resume)
