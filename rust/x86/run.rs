@@ -291,7 +291,10 @@ fn block<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
         mailbox::start(cx);
         return Ok(Next::Resume);
     }
-    apic::timer::sleep(cx);
+    if apic::timer::sleep(cx) {
+        // Look once more.
+        return Ok(Next::Resume);
+    }
     let is_hlt = cx.state.activity == Activity::Halted && !cx.state.pv.faults.halted;
     let may_poll = is_hlt && cx.state.pv.may_poll();
     let woken = vcpu.halt(may_poll, cx.vm.longest_halt_poll(), || {

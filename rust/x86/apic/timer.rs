@@ -100,13 +100,16 @@ fn exit_at_deadline<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
     is_set
 }
 
-/// The vCPU is about to sleep, and doesn't exit: the host timer is to wake it.
-pub(crate) fn sleep<V: Vendor>(cx: &mut Cx<'_, V>) {
-    if cx.state.control.has_deadline() {
-        let moment = upcoming(cx);
-        cx.state.control.set_deadline(None);
-        set_host(cx, moment);
+/// The vCPU is about to sleep, and doesn't exit: the host timer is to wake it. Whether it was
+/// set just now, when it may have turned out that what it was set for is due already.
+pub(crate) fn sleep<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
+    if !cx.state.control.has_deadline() {
+        return false;
     }
+    let moment = upcoming(cx);
+    cx.state.control.set_deadline(None);
+    set_host(cx, moment);
+    true
 }
 
 /// When the timer is due the next time. What is due already becomes past.
