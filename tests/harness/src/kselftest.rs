@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::KselftestArgs;
 use crate::exec::{self, ModuleSet, Request};
 use crate::kernel::stock_release;
+use crate::lines::Lines;
 use crate::machine;
 use crate::session::{Listener, Sender};
 use crate::setup::{self, kselftest::DIR};
@@ -225,7 +226,7 @@ fn script(dir: &str, tests: &[String]) -> String {
 #[derive(Default)]
 struct Output {
     label: &'static str,
-    line: Vec<u8>,
+    lines: Lines,
     /// The test that runs, since when, and what it wrote.
     current: Option<(String, Instant, Vec<String>)>,
     verdicts: Vec<(String, Verdict)>,
@@ -257,13 +258,8 @@ impl Listener for Output {
     fn up(&mut self, _tx: &Sender) {}
 
     fn stdout(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            if *byte == b'\n' {
-                let line = std::mem::take(&mut self.line);
-                self.line(&String::from_utf8_lossy(&line));
-            } else {
-                self.line.push(*byte);
-            }
+        for line in self.lines.take(bytes) {
+            self.line(&line);
         }
     }
 

@@ -18,6 +18,7 @@ mod guest;
 mod initramfs;
 mod kernel;
 mod kselftest;
+mod lines;
 mod lock;
 mod machine;
 mod panics;

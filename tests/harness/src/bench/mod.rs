@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::build;
 use crate::cli::BenchArgs;
 use crate::exec::{self, ModuleSet, Request};
+use crate::lines::Lines;
 use crate::machine::{self, Arch, Machine};
 use crate::session::{Listener, Sender};
 use crate::setup;
@@ -100,32 +101,27 @@ fn measure(
     request.kargs = KARGS.to_owned();
     request.files = vec![build::program(place, machine.arch(), "bench")?];
     request.cmd = Some(format!("./bench {pattern}"));
-    let mut lines = Lines::default();
-    let outcome = exec::run(place, &request, &mut lines)?;
+    let mut output = Output::default();
+    let outcome = exec::run(place, &request, &mut output)?;
     if let Some(trouble) = outcome.trouble {
         bail!("measuring {modules:?}: {trouble}");
     }
     ensure!(outcome.status <= 1, "the program ended with {}", outcome.status);
-    Ok(lines.outcomes)
+    Ok(output.outcomes)
 }
 
 /// Takes the program's output apart.
 #[derive(Default)]
-struct Lines {
-    line: Vec<u8>,
+struct Output {
+    lines: Lines,
     outcomes: Outcomes,
 }
 
-impl Listener for Lines {
+impl Listener for Output {
     fn up(&mut self, _tx: &Sender) {}
 
     fn stdout(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            if *byte != b'\n' {
-                self.line.push(*byte);
-                continue;
-            }
-            let line = String::from_utf8_lossy(&std::mem::take(&mut self.line)).into_owned();
+        for line in self.lines.take(bytes) {
             if let Some((name, outcome)) = parse(&line) {
                 self.outcomes.insert(name, outcome);
             } else {

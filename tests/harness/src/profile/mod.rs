@@ -19,6 +19,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::build;
 use crate::cli::BenchArgs;
 use crate::exec::{self, ModuleSet, Request};
+use crate::lines::Lines;
 use crate::machine;
 use crate::session::{Listener, Sender};
 use crate::setup;
@@ -95,14 +96,19 @@ fn one(place: &Place, modules: ModuleSet, pattern: &str) -> Result<String> {
 /// Collects symbols, and has the log written once the measurement was made once: then it can be.
 struct Watcher {
     dir: PathBuf,
-    line: Vec<u8>,
+    lines: Lines,
     symbols: Symbols,
     taken: Option<Result<()>>,
 }
 
 impl Watcher {
     fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), line: Vec::new(), symbols: Symbols::default(), taken: None }
+        Self {
+            dir: dir.to_owned(),
+            lines: Lines::default(),
+            symbols: Symbols::default(),
+            taken: None,
+        }
     }
 
     fn line(&mut self, line: &str) {
@@ -118,13 +124,8 @@ impl Listener for Watcher {
     fn up(&mut self, _tx: &Sender) {}
 
     fn stdout(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            if *byte == b'\n' {
-                let line = std::mem::take(&mut self.line);
-                self.line(&String::from_utf8_lossy(&line));
-            } else {
-                self.line.push(*byte);
-            }
+        for line in self.lines.take(bytes) {
+            self.line(&line);
         }
     }
 
