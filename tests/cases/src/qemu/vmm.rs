@@ -22,8 +22,8 @@ const PROGRAM: &str =
 /// The machine where nothing else is said.
 const MACHINE: &str = if cfg!(target_arch = "s390x") { "s390-ccw-virtio" } else { "pc" };
 
-/// How long QEMU may take to open its sockets.
-const START: Duration = Duration::from_secs(60);
+/// How long QEMU may take to open its sockets, with fifty others beside it.
+const START: Duration = Duration::from_secs(300);
 
 /// How long it may take to end once it was told to or its guest has.
 pub(crate) const END: Duration = Duration::from_secs(60);
