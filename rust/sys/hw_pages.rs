@@ -13,6 +13,8 @@ use kernel::{bindings, error::Result, ffi::c_void, page::PAGE_SIZE, prelude::*};
 /// but the processor.
 pub struct HwPages<const PAGES: usize> {
     start: NonNull<u8>,
+    /// What the processor is told, computed once.
+    physical: u64,
 }
 
 // SAFETY: Plain memory with one owner.
@@ -31,8 +33,7 @@ impl<const PAGES: usize> HwPages<PAGES> {
     pub fn new() -> Result<Self> {
         // SAFETY: No preconditions.
         let start = unsafe { kvm_helper_alloc_pages(Self::SIZE) };
-        // INVARIANT: it was allocated just so.
-        Ok(Self { start: NonNull::new(start.cast()).ok_or(ENOMEM)? })
+        Self::allocated(start)
     }
 
     /// As [`Self::new`], below 2 GiB, where the processor looks for what it knows by 31
@@ -45,14 +46,22 @@ impl<const PAGES: usize> HwPages<PAGES> {
     pub fn low() -> Result<Self> {
         // SAFETY: No preconditions.
         let start = unsafe { kvm_helper_alloc_low_pages(Self::SIZE) };
+        Self::allocated(start)
+    }
+
+    /// What an allocation of this size gave.
+    fn allocated(start: *mut c_void) -> Result<Self> {
+        let start: NonNull<u8> = NonNull::new(start.cast()).ok_or(ENOMEM)?;
+        // SAFETY: The address is of the kernel's linear mapping.
+        let physical = unsafe { kvm_helper_physical(start.as_ptr().cast()) };
         // INVARIANT: it was allocated just so.
-        Ok(Self { start: NonNull::new(start.cast()).ok_or(ENOMEM)? })
+        Ok(Self { start, physical })
     }
 
     /// The physical address by which the processor knows them.
+    #[inline]
     pub fn physical(&self) -> u64 {
-        // SAFETY: By the invariant the address is of the kernel's linear mapping.
-        unsafe { kvm_helper_physical(self.start.as_ptr().cast()) }
+        self.physical
     }
 
     /// The address of the first byte.

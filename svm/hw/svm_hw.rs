@@ -24,8 +24,6 @@ const MSR_VM_HSAVE_PA: u32 = 0xc001_0117;
 /// mutably; in between it is ordinary memory.
 pub struct VmcbPage {
     page: HwPages<1>,
-    /// What the processor is told, computed once.
-    physical: u64,
 }
 
 impl VmcbPage {
@@ -35,15 +33,13 @@ impl VmcbPage {
     ///
     /// `ENOMEM`.
     pub fn new() -> Result<Self> {
-        let page = HwPages::new()?;
-        let physical = page.physical();
-        Ok(Self { page, physical })
+        Ok(Self { page: HwPages::new()? })
     }
 
     /// Its physical address.
     #[inline]
     pub fn physical(&self) -> u64 {
-        self.physical
+        self.page.physical()
     }
 }
 
@@ -69,9 +65,7 @@ impl DerefMut for VmcbPage {
 /// A CPU's page for the host's FS, GS, TR, LDTR and system-call MSRs, and another
 /// one for what VMRUN itself saves there.
 pub struct HostState {
-    _loaded: HwPages<1>,
-    /// What the processor is told of it, computed once.
-    loaded: u64,
+    loaded: HwPages<1>,
     run: HwPages<1>,
 }
 
@@ -82,9 +76,7 @@ impl HostState {
     ///
     /// `ENOMEM`.
     pub fn new() -> Result<Self> {
-        let loaded = HwPages::new()?;
-        let physical = loaded.physical();
-        Ok(Self { _loaded: loaded, loaded: physical, run: HwPages::new()? })
+        Ok(Self { loaded: HwPages::new()?, run: HwPages::new()? })
     }
 
     /// Tells this CPU where VMRUN keeps the host's state; SVM is on.
@@ -108,7 +100,7 @@ impl HostState {
     #[inline]
     pub fn save(&self, _off: &IrqOff) {
         // SAFETY: The page is memory of this CPU's own that VMSAVE may fill.
-        unsafe { kvm_svm_save_host(self.loaded) };
+        unsafe { kvm_svm_save_host(self.loaded.physical()) };
     }
 }
 
@@ -149,7 +141,7 @@ pub fn enter(
 ) {
     // SAFETY: The addresses are those of a control block, sixteen registers and
     // a page with the host's state, all borrowed for the call; GIF is clear.
-    unsafe { kvm_svm_enter(vmcb.physical, registers.as_mut_ptr(), host.loaded) };
+    unsafe { kvm_svm_enter(vmcb.physical(), registers.as_mut_ptr(), host.loaded.physical()) };
 }
 
 extern "C" {
