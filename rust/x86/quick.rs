@@ -9,11 +9,12 @@
 
 use crate::{
     apic, emulate, exit,
+    run::is_wanted_outside,
     state::Cx,
     trace,
     vendor::{Quick, Vendor},
 };
-use kvm_sys::{guest_mode, irq::IrqOff};
+use kvm_sys::irq::IrqOff;
 
 /// Handles the last exit if that can be done right here; whether it was.
 #[inline]
@@ -47,13 +48,9 @@ fn is_ordinary<V: Vendor>(cx: &Cx<'_, V>) -> bool {
         && apic::is_up_to_date(state)
 }
 
-/// Whether the guest can go on. What comes after this interrupts it.
+/// Whether the guest can go on.
 #[inline]
 pub(crate) fn may_go_on<V: Vendor>(cx: &Cx<'_, V>, off: &IrqOff) -> bool {
-    let (state, vcpu) = (&*cx.state, cx.vcpu);
-    !state.events.check
-        && !state.presence.is_stale()
-        && !guest_mode::work_pending(off)
-        && vcpu.requests.is_empty()
-        && vcpu.shared().mailbox().inbox().is_empty()
+    let state = &*cx.state;
+    !state.events.check && !state.presence.is_stale() && !is_wanted_outside(cx, off)
 }

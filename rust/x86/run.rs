@@ -200,10 +200,7 @@ fn enter<V: Vendor>(cx: &mut Cx<'_, V>, off: &mut IrqOff) -> bool {
     let vcpu = cx.vcpu;
     guest_mode::prepare(off);
     vcpu.kick.enter();
-    let busy = guest_mode::work_pending(off)
-        || !vcpu.requests.is_empty()
-        || !vcpu.shared().mailbox().inbox().is_empty();
-    if busy {
+    if is_wanted_outside(cx, off) {
         vcpu.kick.leave();
         return false;
     }
@@ -242,6 +239,15 @@ fn enter<V: Vendor>(cx: &mut Cx<'_, V>, off: &mut IrqOff) -> bool {
     off.window();
     guest_mode::timing_exit(off);
     has_exited
+}
+
+/// Whether somebody wants something of the vCPU. What comes after this interrupts the guest.
+#[inline]
+pub(crate) fn is_wanted_outside<V: Vendor>(cx: &Cx<'_, V>, off: &IrqOff) -> bool {
+    let vcpu = cx.vcpu;
+    guest_mode::work_pending(off)
+        || !vcpu.requests.is_empty()
+        || !vcpu.shared().mailbox().inbox().is_empty()
 }
 
 /// In the guest, as long as its exits are over at once; whether the last one is not.
