@@ -9,6 +9,7 @@
 mod bochs;
 mod hercules;
 mod qemu;
+mod qemu_s390;
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -162,8 +163,8 @@ pub trait Machine: Send + Sync {
 }
 
 /// All machines.
-pub fn all() -> [&'static dyn Machine; 3] {
-    [&qemu::Qemu, &bochs::Bochs, &hercules::Hercules]
+pub fn all() -> [&'static dyn Machine; 4] {
+    [&qemu::Qemu, &bochs::Bochs, &hercules::Hercules, &qemu_s390::QemuS390]
 }
 
 /// The machine called `name`.
@@ -173,5 +174,5 @@ pub fn by_name(name: &str) -> Result<&'static dyn Machine> {
             return Ok(machine);
         }
     }
-    bail!("no machine is called '{name}': there are amd, intel and z")
+    bail!("no machine is called '{name}': there are amd, intel, z and z-tcg")
 }

@@ -10,6 +10,7 @@ mod guests;
 pub(crate) mod kselftest;
 mod kvm_ioctls;
 mod packages;
+mod qemu_s390x;
 mod rust_s390;
 mod s390x;
 mod source;
@@ -33,6 +34,7 @@ pub fn steps() -> Vec<Step> {
         stock::step(),
         rust_s390::step(),
         s390x::step(),
+        qemu_s390x::step(),
         zkernel::step(),
         zqemu::step(),
         kselftest::z_step(),
@@ -48,8 +50,16 @@ pub fn steps() -> Vec<Step> {
 }
 
 /// Steps that `prepare` makes when it is not told which: all that tests need.
-pub const USUAL: &[&str] =
-    &["stock-kernel", "guest-kernel", "bochs", "s390x", "z-kernel", "z-qemu", "z-kselftest"];
+pub const USUAL: &[&str] = &[
+    "stock-kernel",
+    "guest-kernel",
+    "bochs",
+    "s390x",
+    "qemu-s390x",
+    "z-kernel",
+    "z-qemu",
+    "z-kselftest",
+];
 
 /// Makes the steps `wanted` whole.
 pub fn make(place: &Place, wanted: &[&str]) -> Result<()> {
