@@ -308,6 +308,10 @@ fn pages(
     key: u8,
     mut page: impl FnMut(u64, usize) -> Result,
 ) -> Result<(), Missed> {
+    let _still = match space(cx, access_register)? {
+        Some(_) => Some(cx.vm.arch().sca.hold()),
+        None => None,
+    };
     // First all of it is looked at: nothing happens if some of it isn't there.
     for check in [true, false] {
         let mut done = 0_usize;

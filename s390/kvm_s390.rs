@@ -24,6 +24,7 @@ mod ioctl;
 mod key;
 mod pfault;
 mod run;
+mod sca;
 mod shared;
 mod sie;
 mod state;

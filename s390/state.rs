@@ -103,6 +103,7 @@ impl VcpuState {
         block.intercept_control |= operation_control(vm);
         block.hypervisor = KVM;
         block.epoch = vm.arch().epoch.load(Relaxed);
+        vm.arch().sca.set_up(block);
         crypto::set_up(vm, self);
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What a VM has besides what all architectures share.
 
-use crate::{adapter::Adapters, crypto, floating::FloatingSet, key::Section};
+use crate::{adapter::Adapters, crypto, floating::FloatingSet, key::Section, sca::Sca};
 use kernel::{
     new_mutex, new_spinlock,
     prelude::*,
@@ -127,6 +127,9 @@ pub(crate) struct VmState {
     /// With what protected keys are encrypted.
     #[pin]
     pub(crate) keys: Mutex<crypto::Keys>,
+    /// What the CPUs have in common for SIE.
+    #[pin]
+    pub(crate) sca: Sca,
     /// For ioctls of the VM that are about storage keys.
     #[pin]
     pub(crate) section: Mutex<Section>,
@@ -145,6 +148,7 @@ impl VmState {
             functions <- new_spinlock!([0; s390::SUBFUNCTIONS], "kvm_s390_functions"),
             epoch: Atomic::new(0),
             keys <- new_mutex!(crypto::Keys::new()?, "kvm_s390_wrapping_keys"),
+            sca <- Sca::new(),
             section <- new_mutex!(None, "kvm_s390_section"),
         })
     }

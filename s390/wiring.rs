@@ -57,6 +57,8 @@ statistics! {
         exit_operation_exception: counter,
         /// Waits.
         exit_wait_state: counter,
+        /// Instructions that waited for the host to be through with the guest's tables.
+        instruction_ipte_interlock: counter,
         /// Signals while the guest ran.
         signal_exits: counter,
         /// Accesses that the host's tables refused.

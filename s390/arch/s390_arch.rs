@@ -2,7 +2,7 @@
 //! IBM Z as far as a hypervisor under SIE is concerned: layouts, codes, and what
 //! follows from them. No processor, no kernel.
 //!
-//! - [`sie`]: the state description (SIE block).
+//! - [`sie`]: the state description (SIE block); [`sca`]: what CPUs have in common for it.
 //! - [`intercept`]: why a guest came out.
 //! - [`psw`]: the program status word; [`insn`]: an intercepted instruction.
 //! - [`program`], [`lowcore`]: interruptions and where they are stored.
@@ -38,6 +38,7 @@ pub mod pending;
 pub mod per;
 pub mod program;
 pub mod psw;
+pub mod sca;
 pub mod sie;
 pub mod sigp;
 pub mod sysinfo;

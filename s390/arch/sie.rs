@@ -92,7 +92,7 @@ pub mod execution_a {
     pub const MOVE_PAGE: u32 = 0x0100_0000;
     /// The guest gets its protection exceptions without an interception.
     pub const PROTECTION: u32 = 0x0000_2000;
-    /// Interlock of storage keys and IPTE in the SCA.
+    /// The interlock in the system control area counts its holders.
     pub const SYSTEM_INTERLOCK: u32 = 0x0000_0001;
 }
 
@@ -104,6 +104,12 @@ pub mod execution_b {
     pub const SENSE_RUNNING: u8 = 0x04;
     /// Specification exceptions at PSW loads are intercepted.
     pub const SPECIFICATION: u8 = 0x08;
+}
+
+/// Second byte of the execution controls B (`ecb2`).
+pub mod execution_b2 {
+    /// The system control area is an extended one.
+    pub const EXTENDED_SCA: u8 = 0x04;
 }
 
 /// Third byte of the execution controls B (`ecb3`).

@@ -25,6 +25,8 @@ pub(super) fn handle(cx: &mut Cx<'_>) -> Result<Next> {
         0xb6 => privileged(cx, control::stctl),
         0xb7 => privileged(cx, control::lctl),
         0xb9 => match low {
+            // CSPG, IDTE, CRDTE.
+            0x8a | 0x8e | 0x8f => privileged(cx, interlock),
             0x8d => control::epsw(cx),
             // ESSA: there is no collaborative memory management.
             0xab => Ok(inject::program(cx, code::OPERATION)),
@@ -48,6 +50,8 @@ fn b2(cx: &mut Cx<'_>, low: u8) -> Result<Next> {
         0x10 => privileged(cx, control::spx),
         0x11 => privileged(cx, control::stpx),
         0x12 => privileged(cx, control::stap),
+        // IPTE and CSP.
+        0x21 | 0x50 => privileged(cx, interlock),
         0x29 => privileged(cx, key::iske),
         0x2a => privileged(cx, key::rrbe),
         0x2b => privileged(cx, key::sske),
@@ -60,6 +64,14 @@ fn b2(cx: &mut Cx<'_>, low: u8) -> Result<Next> {
         0xb2 => privileged(cx, control::lpswe),
         _ => Ok(Next::Intercept),
     }
+}
+
+/// An instruction that has to wait until the host is through with the guest's tables.
+fn interlock(cx: &mut Cx<'_>) -> Result<Next> {
+    cx.vcpu.stats().arch.instruction_ipte_interlock.add(1);
+    cx.vm.arch().sca.wait();
+    cx.state.retry_insn();
+    Ok(Next::Resume)
 }
 
 /// Refuses an instruction in problem state.

@@ -2,6 +2,8 @@
 //! START INTERPRETIVE EXECUTION, and the block that it works on.
 #![warn(missing_docs)]
 
+pub mod sca;
+
 use core::{
     ops::{Deref, DerefMut},
     ptr,

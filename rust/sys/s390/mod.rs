@@ -51,6 +51,25 @@ pub fn records_for_host() -> bool {
     unsafe { (*core::ptr::addr_of!(own::sclp)).has_gpere() != 0 }
 }
 
+/// Whether the interlock of IPTE in a system control area counts its holders
+/// (SIE-interlock facility).
+pub fn counts_interlock() -> bool {
+    // SAFETY: As for `has_sie`.
+    unsafe { (*core::ptr::addr_of!(own::sclp)).has_siif() != 0 }
+}
+
+/// Whether there are extended system control areas.
+pub fn has_extended_control_areas() -> bool {
+    // SAFETY: As for `has_sie`.
+    unsafe { (*core::ptr::addr_of!(own::sclp)).has_esca() != 0 }
+}
+
+/// Whether SIE knows system control areas by 64 bits; else they have to be below 2 GiB.
+pub fn knows_control_areas_above() -> bool {
+    // SAFETY: As for `has_sie`.
+    unsafe { (*core::ptr::addr_of!(own::sclp)).has_64bscao() != 0 }
+}
+
 /// How much of each word of the facility list is up to a hypervisor; two bits for
 /// a word.
 pub fn managed_facilities() -> u32 {

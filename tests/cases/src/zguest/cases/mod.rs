@@ -4,6 +4,7 @@
 mod debug;
 mod event;
 mod flic;
+mod interlock;
 mod key;
 mod kselftest;
 mod linux;
@@ -24,6 +25,7 @@ use crate::case::check_eq;
 pub(super) const ALL: &[&[Case]] = &[
     run::CASES,
     memory::CASES,
+    interlock::CASES,
     key::CASES,
     event::CASES,
     flic::CASES,
