@@ -75,6 +75,14 @@ crate::layout::abi_structs! {
         operation: u8,
         pad: [u8; 6],
     }
+    /// States of pages that collaborative memory management knows.
+    CmmaLog = kvm_s390_cmma_log {
+        start_gfn: u64,
+        count: u32,
+        flags: u32,
+        __bindgen_anon_1: u64,
+        values: u64,
+    }
     /// The program status word to start with.
     Psw = kvm_s390_psw {
         mask: u64,

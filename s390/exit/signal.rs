@@ -70,6 +70,9 @@ fn find(cx: &Cx<'_>, address: u16) -> Option<Arc<Vcpu<crate::sie::Sie>>> {
 /// configuration is one with the z/Architecture mode only, facility 138).
 const SET_ARCHITECTURE: Outcome = Outcome::Status(status::INVALID_PARAMETER);
 
+/// The sense-running-status facility.
+const SENSES_RUNNING: u8 = 9;
+
 fn apply(cx: &Cx<'_>, order: u8, parameter: u32, target: &Vcpu<crate::sie::Sie>) -> Verdict {
     let shared = target.shared();
     let own = cx.vcpu.id() as u8;
@@ -91,6 +94,9 @@ fn apply(cx: &Cx<'_>, order: u8, parameter: u32, target: &Vcpu<crate::sie::Sie>)
         order::STOP => stop_target(shared, false),
         order::STOP_AND_STORE => stop_target(shared, true),
         order::SET_PREFIX => set_prefix(cx, shared, parameter),
+        order::SENSE_RUNNING if !cx.vm.arch().model.lock().facilities.has(SENSES_RUNNING) => {
+            Outcome::Status(status::INVALID_ORDER)
+        }
         order::SENSE_RUNNING => {
             if shared.is_running() {
                 Outcome::Accepted

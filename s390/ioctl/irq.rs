@@ -40,17 +40,17 @@ mod kind {
 
 /// `KVM_S390_IRQ` and `KVM_S390_INTERRUPT` of a vCPU, which need not be held.
 pub(crate) fn unheld(
-    _vm: &Vm<Sie>,
+    vm: &Vm<Sie>,
     vcpu: &Vcpu<Sie>,
     request: u32,
     arg: usize,
 ) -> Option<Result<u32>> {
     match request {
-        KVM_S390_IRQ => Some(user::read::<Irq>(arg).and_then(|irq| inject(vcpu, &irq))),
+        KVM_S390_IRQ => Some(user::read::<Irq>(arg).and_then(|irq| inject(vm, vcpu, &irq))),
         KVM_S390_INTERRUPT => Some(
             user::read::<Interrupt>(arg)
                 .and_then(|interrupt| from_interrupt(&interrupt))
-                .and_then(|irq| inject(vcpu, &irq)),
+                .and_then(|irq| inject(vm, vcpu, &irq)),
         ),
         _ => None,
     }
@@ -75,7 +75,7 @@ fn from_interrupt(interrupt: &Interrupt) -> Result<Irq> {
 }
 
 /// Injects an interruption of a vCPU.
-fn inject(vcpu: &Vcpu<Sie>, irq: &Irq) -> Result<u32> {
+fn inject(vm: &Vm<Sie>, vcpu: &Vcpu<Sie>, irq: &Irq) -> Result<u32> {
     let shared = vcpu.shared();
     let [first, second, third, fourth, fifth, ..] = irq.u;
     let posted = |change: &mut dyn FnMut(&mut Local)| {
@@ -104,11 +104,11 @@ fn inject(vcpu: &Vcpu<Sie>, irq: &Irq) -> Result<u32> {
         kind::CLOCK_COMPARATOR => posted(&mut |local| local.kinds |= Kinds::CLOCK_COMPARATOR),
         kind::CPU_TIMER => posted(&mut |local| local.kinds |= Kinds::CPU_TIMER),
         kind::EMERGENCY => {
-            let sender = u8::try_from(first >> 48).map_err(|_| EINVAL)?;
+            let sender = sender(vm, first)? as u8;
             posted(&mut |local| local.add_emergency(sender))
         }
         kind::EXTERNAL_CALL => {
-            let caller = (first >> 48) as u16;
+            let caller = sender(vm, first)?;
             if shared.post_external_call(caller) {
                 Ok(0)
             } else {
@@ -125,6 +125,13 @@ fn inject(vcpu: &Vcpu<Sie>, irq: &Irq) -> Result<u32> {
         }),
         _ => Err(EINVAL),
     }
+}
+
+/// The CPU of the guest that an interruption is from.
+fn sender(vm: &Vm<Sie>, word: u64) -> Result<u16> {
+    let address = (word >> 48) as u16;
+    let is_there = vm.vcpus().iter().any(|vcpu| vcpu.id() == u32::from(address));
+    is_there.then_some(address).ok_or(EINVAL)
 }
 
 /// What `struct kvm_s390_mchk_info` says.
@@ -353,7 +360,7 @@ pub(super) fn set_state(cx: &Cx<'_>, arg: usize) -> Result<u32> {
     }
     for offset in (0..state.len).step_by(EACH as usize) {
         let irq: Irq = user::read((state.buf as usize).wrapping_add(offset as usize))?;
-        let _ = inject(cx.vcpu, &irq)?;
+        let _ = inject(&cx.vm, cx.vcpu, &irq)?;
     }
     Ok(0)
 }

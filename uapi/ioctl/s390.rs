@@ -20,6 +20,10 @@ ioctls! {
     KVM_S390_SET_SKEYS = iow::<s390::Skeys>(0xb3);
     /// VM: reads or changes one storage key.
     KVM_S390_KEYOP = iowr::<s390::KeyOp>(0x53);
+    /// VM: reads states of collaborative memory management.
+    KVM_S390_GET_CMMA_BITS = iowr::<s390::CmmaLog>(0xb8);
+    /// VM: sets them.
+    KVM_S390_SET_CMMA_BITS = iow::<s390::CmmaLog>(0xb9);
 
     /// vCPU: sets what a debugger wants.
     KVM_SET_GUEST_DEBUG = iow::<s390::GuestDebug>(0x9b);

@@ -32,8 +32,11 @@ pub(super) const CASES: &[Case] = &[
     case("micro-event-service-signal", service_signal),
     case("micro-event-io", io),
     case("micro-event-masked", masked),
+    case("micro-event-io-masked", io_masked),
     case("micro-event-machine-check", machine_check),
     case("micro-event-irq-state", irq_state),
+    case("micro-event-forms", forms),
+    case("micro-event-senders", senders),
     case("micro-event-ccw-notify", ccw_notify),
     case("micro-event-yield", yield_time),
 ];
@@ -273,6 +276,22 @@ fn masked() -> Result<()> {
     Ok(())
 }
 
+/// So does an I/O interruption; the guest runs when it lets it in.
+fn io_masked() -> Result<()> {
+    let vm = Vm::new()?;
+    vm.write_psw(0x1f0, MASK, HANDLER)?;
+    vm.ram().write_bytes(HANDLER, Code::new().load(1, 66).report(1).bytes())?;
+    vm.write_psw(DATA, MASK | 1 << 57, CODE + 0x100)?;
+    vm.ram().write_bytes(CODE + 0x100, Code::new().hang().bytes())?;
+    let vcpu = vm.start(&Code::new().load(1, 5).report(1).load(3, DATA as i32).s(0xb2b2, 3, 0))?;
+    vcpu.set_control(6, 0x1000_0000);
+    floating(&vm, 0x10, 0x0001_0006, 0x3333_4444_1800_0000)?;
+    check_eq!(vcpu.report()?, 5);
+    check_eq!(vcpu.report()?, 66);
+    check_eq!(vm.read(0x178)?, CODE + 0x100, "old PSW");
+    Ok(())
+}
+
 /// A machine check stores its code.
 fn machine_check() -> Result<()> {
     let vm = Vm::new()?;
@@ -287,24 +306,28 @@ fn machine_check() -> Result<()> {
     Ok(())
 }
 
+const CALL_TYPE: u64 = 0xffff_1202;
+const EMERGENCY_TYPE: u64 = 0xffff_1201;
+
+/// What waits for a CPU, with room for so many interruptions.
+fn read(vcpu: &Vcpu, room: u32) -> Result<Vec<Irq>, Errno> {
+    let mut list = [Irq { type_: 0, u: [0; 8] }; 16];
+    let state =
+        IrqState { buf: list.as_mut_ptr() as u64, flags: 0, len: room * 72, reserved: [0; 4] };
+    let used = vcpu.give(z::KVM_S390_GET_IRQ_STATE, &state)?;
+    Ok(list.into_iter().take(usize::try_from(used).unwrap_or(0) / 72).collect())
+}
+
 /// What waits for a CPU can be read, and set for another one.
 fn irq_state() -> Result<()> {
-    const CALL_TYPE: u64 = 0xffff_1202;
-    const EMERGENCY_TYPE: u64 = 0xffff_1201;
     let vm = Vm::new()?;
     vm.need(cap::KVM_CAP_S390_IRQ_STATE, "KVM_CAP_S390_IRQ_STATE")?;
     let (old, new) = (vm.vcpu(0)?, vm.vcpu(1)?);
+    let _senders = [vm.vcpu(3)?, vm.vcpu(5)?, vm.vcpu(7)?];
     old.inject(EMERGENCY_TYPE, [7 << 48, 0, 0, 0, 0, 0, 0, 0])?;
     old.inject(EMERGENCY_TYPE, [3 << 48, 0, 0, 0, 0, 0, 0, 0])?;
     old.inject(CALL_TYPE, [5 << 48, 0, 0, 0, 0, 0, 0, 0])?;
     old.inject(PROGRAM, [0x5000, 0, 0, 0x11 << 16, 0x0d << 16, 0, 0, 0])?;
-    let read = |vcpu: &Vcpu, room: u32| -> Result<Vec<Irq>, Errno> {
-        let mut list = [Irq { type_: 0, u: [0; 8] }; 8];
-        let state =
-            IrqState { buf: list.as_mut_ptr() as u64, flags: 0, len: room * 72, reserved: [0; 4] };
-        let used = vcpu.give(z::KVM_S390_GET_IRQ_STATE, &state)?;
-        Ok(list.into_iter().take(usize::try_from(used).unwrap_or(0) / 72).collect())
-    };
     check_eq!(read(&old, 2), Err(Errno::ENOBUFS));
     let list = read(&old, 8)?;
     let mut types: Vec<u64> = list.iter().map(|irq| irq.type_).collect();
@@ -319,6 +342,57 @@ fn irq_state() -> Result<()> {
     new.give(z::KVM_S390_SET_IRQ_STATE, &state)?;
     check_eq!(read(&new, 8)?, list, "what was set");
     check_eq!(new.give(z::KVM_S390_SET_IRQ_STATE, &state), Err(Errno::EBUSY), "once more");
+    Ok(())
+}
+
+/// The older, shorter form of interruptions for one CPU: what it says is in the longer one.
+fn forms() -> Result<()> {
+    const SET_PREFIX: u32 = 0xfffe_0002;
+    const CLOCK: u32 = 0xffff_1004;
+    const TIMER: u32 = 0xffff_1005;
+    let (program, restart, check) = (PROGRAM as u32, RESTART as u32, MACHINE_CHECK as u32);
+    let (call, emergency) = (CALL_TYPE as u32, EMERGENCY_TYPE as u32);
+    let vm = Vm::new()?;
+    let vcpu = vm.vcpu(0)?;
+    let _sender = vm.vcpu(1)?;
+    let inject = |type_: u32, parm: u32, parm64: u64| {
+        vcpu.give(z::KVM_S390_INTERRUPT, &Interrupt { type_, parm, parm64 })
+    };
+    // With the first words of the longer form.
+    let table = [
+        (program, 0x11, 0, [0, 0, 0, 0x11 << 16]),
+        (restart, 0, 0, [0; 4]),
+        (SET_PREFIX, 0x2000, 0, [0x2000 << 32, 0, 0, 0]),
+        (check, 0x1000_0000, 0x0040_0000_0000_0000, [0x1000_0000, 0x0040_0000_0000_0000, 0, 0]),
+        (CLOCK, 0, 0, [0; 4]),
+        (TIMER, 0, 0, [0; 4]),
+        (emergency, 1, 0, [1 << 48, 0, 0, 0]),
+        (call, 1, 0, [1 << 48, 0, 0, 0]),
+    ];
+    for (type_, parm, parm64, _) in table {
+        check_eq!(inject(type_, parm, parm64), Ok(0), "type {type_:x}");
+    }
+    let list = read(&vcpu, 16)?;
+    check_eq!(list.len(), table.len());
+    for (type_, _, _, words) in table {
+        let found = list.iter().find(|irq| irq.type_ == u64::from(type_)).map(|irq| &irq.u[..4]);
+        check_eq!(found, Some(words.as_slice()), "type {type_:x}");
+    }
+    check_eq!(inject(call, 1, 0), Err(Errno::EBUSY), "a second external call");
+    check_eq!(inject(emergency, 0x1_0000, 0), Err(Errno::EINVAL), "no CPU address");
+    check_eq!(inject(0x7777_7777, 0, 0), Err(Errno::EINVAL), "no type");
+    check_eq!(inject(0xffff_2401, 0, 0), Err(Errno::EINVAL), "none for one CPU");
+    Ok(())
+}
+
+/// Signals come from CPUs that there are.
+fn senders() -> Result<()> {
+    let vm = Vm::new()?;
+    let vcpu = vm.vcpu(0)?;
+    for type_ in [EMERGENCY_TYPE, CALL_TYPE] {
+        check_eq!(vcpu.inject(type_, [7 << 48, 0, 0, 0, 0, 0, 0, 0]), Err(Errno::EINVAL));
+        check_eq!(vcpu.inject(type_, [0; 8]), Ok(0), "from itself");
+    }
     Ok(())
 }
 

@@ -11,6 +11,8 @@ mod linux;
 mod memory;
 mod pfault;
 mod run;
+mod service;
+mod signal;
 mod state;
 
 use anyhow::{Result, ensure};
@@ -28,9 +30,11 @@ pub(super) const ALL: &[&[Case]] = &[
     interlock::CASES,
     key::CASES,
     event::CASES,
+    signal::CASES,
     flic::CASES,
     pfault::CASES,
     state::CASES,
+    service::CASES,
     debug::CASES,
     linux::CASES,
     kselftest::CASES,
