@@ -221,12 +221,16 @@ capabilities! {
     KVM_CAP_USER_MEMORY2 = 231;
     /// Exits say which memory is missing.
     KVM_CAP_MEMORY_FAULT_INFO = 232;
+    /// `KVM_CREATE_GUEST_MEMFD`.
+    KVM_CAP_GUEST_MEMFD = 234;
     /// Types of VMs that can be made, a bit for each.
     KVM_CAP_VM_TYPES = 235;
     /// Guest memory can be mapped in advance.
     KVM_CAP_PRE_FAULT_MEMORY = 236;
     /// Length of a cycle of the bus that local APICs' timers count, in ns.
     KVM_CAP_X86_APIC_BUS_CYCLES_NS = 237;
+    /// `flags` of `KVM_CREATE_GUEST_MEMFD` that there are.
+    KVM_CAP_GUEST_MEMFD_FLAGS = 244;
     /// Userspace can have all operation exceptions.
     KVM_CAP_S390_USER_OPEREXEC = 246;
     /// `KVM_S390_KEYOP`.

@@ -98,6 +98,8 @@ ioctls! {
     KVM_RESET_DIRTY_RINGS = io(0xc7);
     /// VM and vCPU: a file with statistics. No argument.
     KVM_GET_STATS_FD = io(0xce);
+    /// VM: makes a file of memory.
+    KVM_CREATE_GUEST_MEMFD = iowr::<memory::CreateGuestMemfd>(0xd4);
     /// VM: makes a device.
     KVM_CREATE_DEVICE = iowr::<vcpu::CreateDevice>(0xe0);
     /// Device, VM, vCPU: sets an attribute.

@@ -26,6 +26,12 @@ pub const DIRTY_LOG_MANUAL_PROTECT: u64 = 1 << 0;
 /// (`KVM_DIRTY_LOG_INITIALLY_SET`).
 pub const DIRTY_LOG_INITIALLY_SET: u64 = 1 << 1;
 
+/// `flags` of [`CreateGuestMemfd`]: the file can be mapped, and slots have their memory from
+/// it alone.
+pub const GUEST_MEMFD_FLAG_MMAP: u64 = 1 << 0;
+/// Also one of them: processes may touch what they map.
+pub const GUEST_MEMFD_FLAG_INIT_SHARED: u64 = 1 << 1;
+
 /// `flags` of [`DirtyGfn`]: the kernel filled the entry (`KVM_DIRTY_GFN_F_DIRTY`).
 pub const DIRTY_GFN_DIRTY: u32 = 1 << 0;
 /// `flags` of [`DirtyGfn`]: userspace harvested it (`KVM_DIRTY_GFN_F_RESET`).
@@ -68,6 +74,13 @@ crate::layout::abi_structs! {
         guest_memfd: u32,
         pad1: u32,
         pad2: [u64; 14],
+    }
+    /// A file of memory to make: bytes, page aligned, and [`GUEST_MEMFD_FLAG_MMAP`] and its
+    /// like.
+    CreateGuestMemfd = kvm_create_guest_memfd {
+        size: u64,
+        flags: u64,
+        reserved: [u64; 6],
     }
     /// Where to put the dirty bitmap of a slot, one bit for each page.
     DirtyLog = kvm_dirty_log {

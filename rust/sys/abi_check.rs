@@ -33,6 +33,15 @@ macro_rules! same_capabilities {
 }
 kvm_uapi::for_each_capability!(same_capabilities);
 
+const_assert_eq!(
+    kvm_uapi::memory::GUEST_MEMFD_FLAG_MMAP,
+    bindings::ABI_GUEST_MEMFD_FLAG_MMAP as u64
+);
+const_assert_eq!(
+    kvm_uapi::memory::GUEST_MEMFD_FLAG_INIT_SHARED,
+    bindings::ABI_GUEST_MEMFD_FLAG_INIT_SHARED as u64
+);
+
 macro_rules! same_irq_constants {
     ($($name:ident)*) => { paste! {
         $(const_assert_eq!(kvm_uapi::irq::$name, bindings::[<ABI_ $name>]);)*

@@ -24,8 +24,10 @@
 #define KVM_CAP_REINJECT_CONTROL 24
 #define KVM_CAP_PIT2 33
 #endif
+#include <linux/mempolicy.h>
 #include <linux/miscdevice.h>
 #include <linux/mmu_notifier.h>
+#include <linux/pseudo_fs.h>
 #include <linux/rcuwait.h>
 #include <linux/sched/stat.h>
 #include <linux/preempt.h>
@@ -98,6 +100,9 @@ ABI(KVM_GET_ONE_REG);
 ABI(KVM_GET_REG_LIST);
 ABI(KVM_SET_ONE_REG);
 ABI(KVM_PRE_FAULT_MEMORY);
+ABI(KVM_CREATE_GUEST_MEMFD);
+ABI(GUEST_MEMFD_FLAG_MMAP);
+ABI(GUEST_MEMFD_FLAG_INIT_SHARED);
 
 ABI(KVM_IOEVENTFD_FLAG_DATAMATCH);
 ABI(KVM_IOEVENTFD_FLAG_PIO);

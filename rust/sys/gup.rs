@@ -54,6 +54,18 @@ pub struct HostPage {
 }
 
 impl HostPage {
+    /// A page with a reference to it.
+    ///
+    /// # Safety
+    ///
+    /// The reference is the caller's to give away.
+    pub(crate) unsafe fn from_raw(page: NonNull<bindings::page>, writable: bool) -> Self {
+        // SAFETY: By this function's contract there is a reference.
+        let pfn = Pfn::new(unsafe { kvm_helper_page_frame(page.as_ptr()) });
+        // INVARIANT: By this function's contract.
+        Self { pfn, writable, page: Some(page) }
+    }
+
     /// Its frame.
     #[inline]
     pub fn pfn(&self) -> Pfn {

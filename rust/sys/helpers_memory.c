@@ -2,10 +2,13 @@
 /*
  * Macros and inline functions around the VMM's pages and the host's page tables.
  * The prototypes stand beside the Rust wrappers: gup.rs, table_page.rs, vmm_memory.rs,
- * process.rs.
+ * process.rs, memory_file.
  */
 #include <linux/gfp.h>
+#include <linux/highmem.h>
+#include <linux/mempolicy.h>
 #include <linux/mm.h>
+#include <linux/pagemap.h>
 #include <linux/pgtable.h>
 #include <linux/rcupdate.h>
 #include <linux/sched/mm.h>
@@ -96,6 +99,41 @@ out:
 	return shift;
 }
 
+bool kvm_helper_folio_is_poisoned(struct folio *folio);
+bool kvm_helper_folio_is_poisoned(struct folio *folio)
+{
+	return folio_test_hwpoison(folio);
+}
+
+u64 kvm_helper_folio_index(struct folio *folio);
+u64 kvm_helper_folio_index(struct folio *folio)
+{
+	return folio->index;
+}
+
+/* A locked folio of one page; nobody has seen its contents before they are up to date. */
+void kvm_helper_folio_fill(struct folio *folio);
+void kvm_helper_folio_fill(struct folio *folio)
+{
+	if (folio_test_uptodate(folio))
+		return;
+	clear_highpage(folio_page(folio, 0));
+	folio_mark_uptodate(folio);
+}
+
+/* Pages that nobody may look into, move or take; they are for a guest. */
+void kvm_helper_set_inaccessible(struct address_space *mapping);
+void kvm_helper_set_inaccessible(struct address_space *mapping)
+{
+	mapping_set_gfp_mask(mapping, GFP_HIGHUSER);
+	mapping_set_inaccessible(mapping);
+}
+
+void kvm_helper_put_policy(struct mempolicy *policy);
+void kvm_helper_put_policy(struct mempolicy *policy)
+{
+	mpol_cond_put(policy);
+}
 void *kvm_helper_table_alloc(void);
 void *kvm_helper_table_alloc(void)
 {

@@ -26,6 +26,7 @@
 //! - [`mmu_notifier`]: being told of changes to an address space.
 //! - [`gup`]: from a user address to the page behind it.
 //! - [`vmm_memory`]: bytes at user addresses.
+//! - [`memory_file`]: files of memory for guests.
 //! - [`table_page`]: pages that hold second-level tables.
 //! - [`map_section`]: short sections in which a vCPU maps pages.
 //! - [`cpu_set`]: a static set of CPUs.
@@ -70,6 +71,7 @@ pub mod irq;
 pub mod kick;
 pub mod killable_mutex;
 pub mod map_section;
+pub mod memory_file;
 pub mod mmu_notifier;
 pub mod module_cell;
 pub mod module_param;
