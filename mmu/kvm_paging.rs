@@ -6,7 +6,8 @@
 //! (IBM Z). What they have in common lives here and knows of no processor.
 //!
 //! - [`addr`], [`level`]: address newtypes and table geometry.
-//! - [`slot`]: which guest frames the VMM backs, and where.
+//! - [`slot`]: which guest frames the VMM backs, and where. [`binding`]: with which pages
+//!   of a file.
 //! - [`caps`]: what a processor's second-level paging offers.
 //! - [`entry`], [`format`]: one entry, and the processors' bit formats.
 //! - [`tables`]: the boundary to the memory that holds tables.
@@ -26,6 +27,7 @@
 extern crate std;
 
 pub mod addr;
+pub mod binding;
 pub mod caps;
 mod cursor;
 pub mod entry;

@@ -16,7 +16,7 @@ use crate::{
     dirty_ring::{self, Rings},
     io_bus::Io,
     irq_route::Irq,
-    memory::Memory,
+    memory::{self, Memory},
     params,
     stats::VmStats,
     vcpu::{VcpuFile, VcpuTable},
@@ -41,7 +41,10 @@ use kvm_sys::{
 };
 use kvm_uapi::{
     cap::{KVM_CAP_DIRTY_LOG_RING, KVM_CAP_DIRTY_LOG_RING_ACQ_REL, KVM_CAP_HALT_POLL},
-    ioctl::{KVM_CHECK_EXTENSION, KVM_CREATE_VCPU, KVM_ENABLE_CAP, KVM_RESET_DIRTY_RINGS},
+    ioctl::{
+        KVM_CHECK_EXTENSION, KVM_CREATE_GUEST_MEMFD, KVM_CREATE_VCPU, KVM_ENABLE_CAP,
+        KVM_RESET_DIRTY_RINGS,
+    },
     vcpu::EnableCap,
 };
 
@@ -340,6 +343,7 @@ impl<A: Arch> AnonFile for Vm<A> {
             KVM_CHECK_EXTENSION => Ok(capability::check_vm(&this, arg)),
             KVM_CREATE_VCPU => Self::create_vcpu(this, arg),
             KVM_ENABLE_CAP => Self::enable_cap(this, arg),
+            KVM_CREATE_GUEST_MEMFD if memory::file::EXIST => memory::file::create(this, arg),
             KVM_RESET_DIRTY_RINGS => dirty_ring::reset(&this),
             _ => match this.memory_ioctl(request, arg) {
                 Some(result) => result,

@@ -87,7 +87,7 @@ impl Guest<'_> {
     /// What is at an address.
     pub fn kind(&self, gpa: Gpa) -> Kind {
         match self.slots.find(gpa.gfn()) {
-            Some(slot) if slot.read_only => Kind::ReadOnly,
+            Some(slot) if slot.is_read_only() => Kind::ReadOnly,
             Some(_) => Kind::Memory,
             None => Kind::Device,
         }
@@ -124,7 +124,7 @@ impl Guest<'_> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let (slot, address, size) = self.place(at, rest.len())?;
-            if slot.read_only {
+            if slot.is_read_only() {
                 return Err(EFAULT);
             }
             let (now, later) = rest.split_at_checked(size).ok_or(EFAULT)?;
@@ -143,7 +143,7 @@ impl Guest<'_> {
     /// As [`Self::write`]; `EINTR` if a signal came while it waited.
     pub fn set_bits(&self, gpa: Gpa, bits: u8) -> Result<u8> {
         let (slot, address, _) = self.place(gpa, 1)?;
-        if slot.read_only {
+        if slot.is_read_only() {
             return Err(EFAULT);
         }
         let old = vmm_memory::set_bits(address, bits, self.wait)?;
@@ -160,7 +160,7 @@ impl Guest<'_> {
     #[cfg(CONFIG_X86_64)]
     pub fn compare_exchange(&self, gpa: Gpa, size: usize, old: u64, new: u64) -> Result<bool> {
         let (slot, address, now) = self.place(gpa, size)?;
-        if slot.read_only || now != size {
+        if slot.is_read_only() || now != size {
             return Err(EFAULT);
         }
         let exchanged = vmm_memory::compare_exchange(address, size, old, new)?;
@@ -183,7 +183,7 @@ impl Guest<'_> {
         change: impl FnOnce(Hva) -> Result<bool>,
     ) -> Result<bool> {
         let (slot, address, now) = self.place(gpa, size)?;
-        if slot.read_only || now != size {
+        if slot.is_read_only() || now != size {
             return Err(EFAULT);
         }
         let changed = change(address)?;
@@ -328,7 +328,7 @@ impl GuestRecord {
     pub fn write(&mut self, guest: &Guest<'_>, offset: usize, bytes: &[u8]) -> Result {
         let at = self.at(offset);
         match self.find(guest, offset, bytes.len())? {
-            Some((slot, address)) if !slot.read_only => {
+            Some((slot, address)) if !slot.is_read_only() => {
                 vmm_memory::write(address, bytes, guest.wait)?;
                 slot.mark_dirty(at.gfn(), guest.by);
                 let last = at.raw().wrapping_add(bytes.len().saturating_sub(1) as u64);

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A vCPU touches a frame that isn't mapped so that it may.
 
-use super::{changes::Seen, slots::MemSlot, Memory};
+use super::{
+    changes::Seen,
+    slots::{MemSlot, Source},
+    Memory,
+};
 use crate::{
     arch::Arch,
     mmu::{Look, SecondLevel},
@@ -130,7 +134,7 @@ impl<A: Arch> Memory<A> {
         let VcpuMemory { index, spare, last } = me;
         let Some(slot) = last.as_deref() else { return Ok((Fault::Retry, Level::Page4K)) };
         let write = access.contains(Access::WRITE);
-        if write && slot.read_only {
+        if write && slot.is_read_only() {
             return Ok((Fault::ReadOnly, Level::Page4K));
         }
         if let Look::Protected(level) = look {
@@ -203,10 +207,12 @@ impl<A: Arch> Memory<A> {
         let address = slot.address_of(gfn).ok_or(EFAULT)?;
         const RETRY: (Fault, Level) = (Fault::Retry, Level::Page4K);
         let Some(seen) = self.changes.begin(address.raw()) else { return Ok(RETRY) };
-        let want = match (write, slot.read_only) {
-            (true, _) => Want::Write,
-            (false, true) => Want::Read,
-            (false, false) => Want::ReadMaybeWrite,
+        let plan = Plan { gfn, slot, address, write, seen };
+        let want = match (slot.source, write) {
+            (Source::Memory, true) => Want::Write,
+            (Source::Memory, false) => Want::ReadMaybeWrite,
+            (Source::ReadOnly, _) => Want::Read,
+            (Source::File, _) => return self.fault_in_file(index, spare, &plan),
         };
         let page = match gup::get(address, want, wait) {
             Ok(page) => page,
@@ -218,7 +224,6 @@ impl<A: Arch> Memory<A> {
             Err(Missing::NeedsIo) => return Ok((Fault::Slow(address), Level::Page4K)),
             Err(Missing::Fault) => return Err(EFAULT),
         };
-        let plan = Plan { gfn, slot, address, write, seen };
         match self.map(index, spare, &plan, &page) {
             Some((leaf, level, debt)) => {
                 self.pay(debt);
@@ -232,6 +237,36 @@ impl<A: Arch> Memory<A> {
         }
     }
 
+    /// Finds the file's page and maps it. The file may be closed by now.
+    #[cold]
+    fn fault_in_file(
+        &self,
+        index: u32,
+        spare: &mut <A::Tables as SecondLevel>::Spare,
+        plan: &Plan<'_>,
+    ) -> Result<(Fault, Level)> {
+        let file = plan.slot.file.as_ref().ok_or(EFAULT)?;
+        let number = file.page_of(plan.gfn).ok_or(EFAULT)?;
+        let changes = &file.backing.changes;
+        let Some(seen) = changes.begin(number) else { return Ok((Fault::Retry, Level::Page4K)) };
+        let page = file.backing.page(number)?;
+        let (first, end) = (plan.address.raw(), plan.address.raw().saturating_add(PAGE_SIZE));
+        let is_current = || {
+            changes.is_current(seen, number, number.saturating_add(1))
+                && self.changes.is_current(plan.seen, first, end)
+        };
+        match self.install(index, spare, plan, (&page, Level::Page4K), is_current) {
+            Some((leaf, _, debt)) => {
+                self.pay(debt);
+                // Says no more than that the page matters: should it break, processes that
+                // have it mapped are told at once.
+                page.mapped(leaf.may_write);
+                Ok((Fault::Mapped, Level::Page4K))
+            }
+            None => Ok((Fault::Retry, Level::Page4K)),
+        }
+    }
+
     /// Maps the page unless something changed meanwhile.
     fn map(
         &self,
@@ -241,13 +276,30 @@ impl<A: Arch> Memory<A> {
         page: &HostPage,
     ) -> Option<(Leaf, Level, FlushDebt)> {
         let level = self.level(plan, page);
+        let size = A::Tables::GEOMETRY.frames(level).wrapping_mul(PAGE_SIZE);
+        let first = plan.address.raw() & size.wrapping_neg();
+        let end = first.saturating_add(size);
+        let is_current = || self.changes.is_current(plan.seen, first, end);
+        self.install(index, spare, plan, (page, level), is_current)
+    }
+
+    /// Maps the page, in this size or a smaller one, if `is_current` still says so.
+    #[inline]
+    fn install(
+        &self,
+        index: u32,
+        spare: &mut <A::Tables as SecondLevel>::Spare,
+        plan: &Plan<'_>,
+        (page, level): (&HostPage, Level),
+        is_current: impl FnOnce() -> bool,
+    ) -> Option<(Leaf, Level, FlushDebt)> {
         let geometry = A::Tables::GEOMETRY;
         let mut leaf = Leaf {
             pfn: kvm_paging::addr::Pfn::new(
                 page.pfn().raw() & geometry.frames(level).wrapping_neg(),
             ),
             access: Access::READ | Access::EXEC,
-            may_write: page.is_writable() && !plan.slot.read_only,
+            may_write: page.is_writable() && !plan.slot.is_read_only(),
             memory_type: if page.is_device() {
                 self.tables.device_memory()
             } else {
@@ -257,14 +309,10 @@ impl<A: Arch> Memory<A> {
         // A page that is logged becomes writable when it is written to.
         let write = leaf.may_write && (plan.write || plan.slot.log.is_none());
         leaf.access.set(Access::WRITE, write);
-        let size = geometry.frames(level).wrapping_mul(PAGE_SIZE);
-        let first = plan.address.raw() & size.wrapping_neg();
-        let end = first.saturating_add(size);
-
         let own = self.sections.get(index)?;
         let mut sizes = Sizes::default();
         let _inside = own.section().enter();
-        if plan.slot.is_gone() || !self.changes.is_current(plan.seen, first, end) {
+        if plan.slot.is_gone() || !is_current() {
             return None;
         }
         let mapped = self.tables.map(plan.gfn, level, leaf, spare, &mut sizes);

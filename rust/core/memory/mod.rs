@@ -6,7 +6,7 @@
 //! - `notifier`: the VMM's memory changes below the guest; `changes` and `section`
 //!   are what lets faults go without a lock meanwhile.
 //! - `access`: guest memory by address, for the hypervisor itself.
-//! - `dirty`: which pages were written to.
+//! - `dirty`: which pages were written to. `file`: memory that is a file's.
 //!
 //! Who waits for whom: a change of the slots (mutex `changing`) waits for readers
 //! of the old set (SRCU), then for map sections. A notifier waits for map sections
@@ -18,6 +18,7 @@ mod access;
 mod changes;
 mod dirty;
 mod fault;
+pub(crate) mod file;
 mod notifier;
 mod prefault;
 mod region;

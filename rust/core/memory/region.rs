@@ -3,25 +3,34 @@
 
 use super::{
     dirty::DirtyBitmap,
-    slots::{Log, MemSlot},
+    file,
+    slots::{Log, MemSlot, Source},
     Memory, Settings,
 };
 use crate::{arch::Arch, mmu::SecondLevel};
 use core::sync::atomic::Ordering;
 use kernel::{error::Result, prelude::*, sync::Arc};
 use kvm_paging::{
-    addr::Gfn,
+    addr::{Gfn, PAGE_SIZE},
     slot::{self, Refused, Slot},
 };
 use kvm_sys::{process, user};
 use kvm_uapi::memory::{MemFlags, UserspaceMemoryRegion, UserspaceMemoryRegion2};
 
-/// What a slot may have.
+/// What a slot may have that isn't bound to a file.
 const ALLOWED: MemFlags = if cfg!(CONFIG_X86_64) {
     MemFlags::LOG_DIRTY_PAGES.union(MemFlags::READONLY)
 } else {
     MemFlags::LOG_DIRTY_PAGES
 };
+
+/// The pages of a file that a slot is to be bound to.
+#[derive(Clone, Copy)]
+struct Wanted {
+    descriptor: u32,
+    /// In bytes.
+    offset: u64,
+}
 
 impl<A: Arch> Memory<A> {
     /// `KVM_SET_USER_MEMORY_REGION` with the structure at `arg`.
@@ -32,27 +41,40 @@ impl<A: Arch> Memory<A> {
     /// aren't allowed; `EEXIST` if another slot is in the way; `ENOMEM`.
     pub(super) fn set_region(&self, arg: usize) -> Result<u32> {
         let region: UserspaceMemoryRegion = user::read(arg)?;
-        self.change(&region)
+        self.change(&region, None)
     }
 
     /// `KVM_SET_USER_MEMORY_REGION2` with the structure at `arg`.
     ///
     /// # Errors
     ///
-    /// As [`Self::set_region`].
+    /// As [`Self::set_region`]; `EBADF` for a file that isn't open; `EEXIST` also if its
+    /// pages are another slot's.
     pub(super) fn set_region2(&self, arg: usize) -> Result<u32> {
         let region: UserspaceMemoryRegion2 = user::read(arg)?;
-        // What follows belongs to a flag that no slot can have.
-        self.change(&UserspaceMemoryRegion {
+        let mut flags = MemFlags::from_bits(region.flags).ok_or(EINVAL)?;
+        let mut wanted = None;
+        if file::EXIST && flags.contains(MemFlags::GUEST_MEMFD) {
+            let offset = region.guest_memfd_offset;
+            let has_end = offset.checked_add(region.memory_size).is_some();
+            // Writes are neither logged nor kept from such a slot.
+            if flags != MemFlags::GUEST_MEMFD || offset % PAGE_SIZE != 0 || !has_end {
+                return Err(EINVAL);
+            }
+            flags = MemFlags::empty();
+            wanted = Some(Wanted { descriptor: region.guest_memfd, offset });
+        }
+        let region = UserspaceMemoryRegion {
             slot: region.slot,
-            flags: region.flags,
+            flags: flags.bits(),
             guest_phys_addr: region.guest_phys_addr,
             memory_size: region.memory_size,
             userspace_addr: region.userspace_addr,
-        })
+        };
+        self.change(&region, wanted)
     }
 
-    fn change(&self, region: &UserspaceMemoryRegion) -> Result<u32> {
+    fn change(&self, region: &UserspaceMemoryRegion, wanted: Option<Wanted>) -> Result<u32> {
         let id = self.slot_id(region.slot)?;
         let flags = MemFlags::from_bits(region.flags).ok_or(EINVAL)?;
         if !ALLOWED.contains(flags)
@@ -72,22 +94,43 @@ impl<A: Arch> Memory<A> {
         match (place, old) {
             (None, None) => Err(EINVAL),
             (None, Some(old)) => self.delete(&mut settings, &old),
-            (Some(place), None) => self.add(&mut settings, place, flags),
+            (Some(place), None) => {
+                self.check_place(&place, None)?;
+                let slot = match wanted {
+                    Some(Wanted { descriptor, offset }) => {
+                        MemSlot::with_file(place, self.part(&place, descriptor, offset)?)
+                    }
+                    None => self.new_slot(&settings, place, flags)?,
+                };
+                self.add(&mut settings, slot)
+            }
+            // What is bound stays so until it is deleted.
+            (Some(_), Some(old)) if wanted.is_some() || old.file.is_some() => Err(EINVAL),
             (Some(place), Some(old)) => self.alter(&mut settings, &old, place, flags),
         }
     }
 
-    fn add(&self, settings: &mut Settings, place: Slot, flags: MemFlags) -> Result<u32> {
-        self.check_place(&place, None)?;
+    fn new_slot(&self, settings: &Settings, place: Slot, flags: MemFlags) -> Result<MemSlot> {
         let log = new_log(settings, &place, flags, None)?;
         if log.is_some() {
             // What was noted of a slot that was here isn't about this one.
             self.take_notes();
         }
-        let slot = MemSlot::new(place, flags.contains(MemFlags::READONLY), log);
+        Ok(MemSlot::new(place, source(flags), log))
+    }
+
+    fn add(&self, settings: &mut Settings, slot: MemSlot) -> Result<u32> {
+        let place = slot.place;
         let slot = Arc::new(slot, GFP_KERNEL_ACCOUNT)?;
         settings.numbers.reserve(place.id)?;
-        self.publish(None, Some(&slot))?;
+        if let Some(file) = &slot.file {
+            file.bind()?;
+        }
+        let published = self.publish(None, Some(&slot));
+        if let (Err(_), Some(file)) = (&published, &slot.file) {
+            file.unbind();
+        }
+        published?;
         self.forget_marks(&place);
         settings.numbers.set(place.id, Some(slot));
         Ok(0)
@@ -97,6 +140,9 @@ impl<A: Arch> Memory<A> {
         self.publish(Some(old), None)?;
         settings.numbers.set(old.place.id, None);
         self.zap(old.place.first, Gfn::new(old.place.end()), true);
+        if let Some(file) = &old.file {
+            file.unbind();
+        }
         Ok(0)
     }
 
@@ -109,8 +155,8 @@ impl<A: Arch> Memory<A> {
         flags: MemFlags,
     ) -> Result<u32> {
         let was = &old.place;
-        let read_only = flags.contains(MemFlags::READONLY);
-        if was.frames != place.frames || was.memory != place.memory || old.read_only != read_only {
+        let source = source(flags);
+        if was.frames != place.frames || was.memory != place.memory || old.source != source {
             return Err(EINVAL);
         }
         let moves = was.first != place.first;
@@ -125,7 +171,7 @@ impl<A: Arch> Memory<A> {
             // What was written before isn't for the new log.
             self.take_notes();
         }
-        let slot = Arc::new(MemSlot::new(place, read_only, log), GFP_KERNEL_ACCOUNT)?;
+        let slot = Arc::new(MemSlot::new(place, source, log), GFP_KERNEL_ACCOUNT)?;
         self.publish(Some(old), Some(&slot))?;
         let (first, end) = (was.first, Gfn::new(was.end()));
         if moves {
@@ -195,6 +241,15 @@ impl<A: Arch> Memory<A> {
     /// Removes what says that the frames of a new slot are a device's.
     fn forget_marks(&self, place: &Slot) {
         self.zap(place.first, Gfn::new(place.end()), true);
+    }
+}
+
+/// What the guest has in a slot with `flags` that isn't bound to a file.
+fn source(flags: MemFlags) -> Source {
+    if flags.contains(MemFlags::READONLY) {
+        Source::ReadOnly
+    } else {
+        Source::Memory
     }
 }
 

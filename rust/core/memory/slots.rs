@@ -7,6 +7,7 @@
 
 use super::{
     dirty::DirtyBitmap,
+    file::Part,
     section::{Own, Sections},
     sorted::{Order, Sorted},
     SPACE_SHIFT,
@@ -58,18 +59,48 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// A slot, its rights and its dirty log.
+/// What the guest has in a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The VMM's memory.
+    Memory,
+    /// The same, to read; writes go to userspace as those of a device.
+    ReadOnly,
+    /// A file's pages. The hypervisor still finds them where the VMM says.
+    File,
+}
+
+/// A slot, what is in it, and its dirty log.
 pub(crate) struct MemSlot {
     pub(crate) place: Slot,
-    pub(crate) read_only: bool,
+    pub(crate) source: Source,
+    /// What it is bound to, whether or not that is what the guest has.
+    pub(super) file: Option<Part>,
     /// Writes are logged here.
     pub(crate) log: Option<Log>,
     gone: AtomicBool,
 }
 
 impl MemSlot {
-    pub(crate) fn new(place: Slot, read_only: bool, log: Option<Log>) -> Self {
-        Self { place, read_only, log, gone: AtomicBool::new(false) }
+    pub(crate) fn new(place: Slot, source: Source, log: Option<Log>) -> Self {
+        Self { place, source, file: None, log, gone: AtomicBool::new(false) }
+    }
+
+    /// A slot that is bound to pages of a file.
+    pub(super) fn with_file(place: Slot, file: Part) -> Self {
+        let source = if file.is_mapped() { Source::File } else { Source::Memory };
+        Self { file: Some(file), ..Self::new(place, source, None) }
+    }
+
+    /// Whether the guest's writes go to userspace.
+    #[inline]
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.source == Source::ReadOnly
+    }
+
+    /// Whether the guest has the VMM's memory, and with it what becomes of that.
+    fn follows_memory(&self) -> bool {
+        self.source != Source::File
     }
 
     /// Whether it was deleted or replaced. A map section that begins after
@@ -117,7 +148,6 @@ impl MemSlot {
 
     /// Where the VMM has a frame of the slot.
     #[inline]
-    #[inline]
     pub(crate) fn address_of(&self, gfn: Gfn) -> Option<Hva> {
         self.place.address_of(gfn)
     }
@@ -138,7 +168,8 @@ impl Order for ByFrame {
     }
 }
 
-/// By the VMM's address; the same memory may be in several slots.
+/// By the VMM's address; the same memory may be in several slots. Those whose pages are a
+/// file's aren't there.
 struct ByAddress;
 
 impl Order for ByAddress {
@@ -202,7 +233,10 @@ impl SlotSet {
         Ok(Self {
             generation: self.generation.wrapping_add(1),
             by_frame: self.by_frame.changed(gone, new)?,
-            by_address: self.by_address.changed(gone, new)?,
+            by_address: self.by_address.changed(
+                gone.filter(|slot| slot.follows_memory()),
+                new.filter(|slot| slot.follows_memory()),
+            )?,
         })
     }
 

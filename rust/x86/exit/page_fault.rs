@@ -53,7 +53,8 @@ fn device<V: Vendor>(cx: &mut Cx<'_, V>, touched: Touched) -> Result<Next> {
 ///
 /// # Errors
 ///
-/// `EFAULT` if the VMM's memory isn't there; `ENOMEM`; `EINTR`.
+/// `EFAULT` if the VMM's memory isn't there; `EHWPOISON` if a page of a file is broken;
+/// `ENOMEM`; `EINTR`.
 pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>, touched: Touched) -> Result<Next> {
     let Touched { gpa, access, .. } = touched;
     trace::page_fault(cx, gpa.raw());
@@ -81,10 +82,10 @@ pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>, touched: Touched) -> Result<Next> {
     match fault {
         Ok(Fault::Mapped | Fault::Spurious | Fault::Retry | Fault::Slow(_)) => Ok(Next::Resume),
         Ok(Fault::Mmio | Fault::ReadOnly) => device(cx, touched),
-        Err(error) if error == EFAULT => {
+        Err(error) if error == EFAULT || error == EHWPOISON => {
             let fault = run::MemoryFault { flags: 0, gpa: gpa.raw() & !0xfff, size: 0x1000 };
             let _ = userspace::exit_with(cx, reason::KVM_EXIT_MEMORY_FAULT, fault)?;
-            Err(EFAULT)
+            Err(error)
         }
         Err(error) => Err(error),
     }
