@@ -38,6 +38,8 @@ pub enum Exit {
     Internal { suberror: u32, data: Vec<u64> },
     /// The processor refused to enter.
     FailEntry { reason: u64 },
+    /// Memory that can't be had.
+    MemoryFault { flags: u64, gpa: u64, size: u64 },
     /// A signal.
     Interrupted,
     /// Any other, by its number.
@@ -95,6 +97,10 @@ impl Exit {
                 }
                 abi::KVM_EXIT_FAIL_ENTRY => {
                     Self::FailEntry { reason: of.fail_entry.hardware_entry_failure_reason }
+                }
+                abi::KVM_EXIT_MEMORY_FAULT => {
+                    let fault = of.memory_fault;
+                    Self::MemoryFault { flags: fault.flags, gpa: fault.gpa, size: fault.size }
                 }
                 abi::KVM_EXIT_INTR => Self::Interrupted,
                 other => Self::Other(other),

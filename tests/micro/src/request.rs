@@ -57,6 +57,8 @@ requests! {
     UNREGISTER_COALESCED_MMIO = write::<abi::kvm_coalesced_mmio_zone>(0x68);
     SET_GSI_ROUTING = write::<Head>(0x6a);
     REINJECT_CONTROL = number(0x71);
+    SET_USER_MEMORY_REGION2 = write::<abi::kvm_userspace_memory_region2>(0x49);
+    CREATE_GUEST_MEMFD = both::<abi::kvm_create_guest_memfd>(0xd4);
     IRQFD = write::<abi::kvm_irqfd>(0x76);
     CREATE_PIT2 = write::<abi::kvm_pit_config>(0x77);
     IOEVENTFD = write::<abi::kvm_ioeventfd>(0x79);

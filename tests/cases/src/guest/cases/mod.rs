@@ -15,6 +15,7 @@ mod irqchip;
 mod lapic;
 mod machine;
 mod memory;
+mod memory_file;
 mod mm;
 mod mmio;
 mod modes;
@@ -66,5 +67,6 @@ pub(super) const ALL: &[&[Case]] = &[
     dirty::CASES,
     dirty_ring::CASES,
     mm::CASES,
+    memory_file::CASES,
     churn::CASES,
 ];
