@@ -13,11 +13,12 @@ use crate::{
 use kernel::prelude::*;
 use kvm_core::vm::Vm;
 use kvm_emulate::{Shadow, Table};
-use kvm_sys::{guest_mode, hw_pages::HwPages, irq::IrqOff, kick};
+use kvm_sys::{guest_mode, hw_pages::HwPages, irq::IrqOff, kick, x86::spec_ctrl};
 use kvm_x86::{
     control::{Control, Entry, Gprs},
     inject::Injected,
     settings::no_exit,
+    speculation,
     trace::ExitRecord,
     vendor::X86,
 };
@@ -29,7 +30,7 @@ use svm_arch::{
     vmcb::{self, Clean, TlbControl, VirtualInterrupts, Vmcb},
 };
 use svm_hw::{GlobalInterrupts, VmcbPage};
-use x86_defs::{Cr0, Cr4, Efer, Rflags, SegReg, Segment, TableReg};
+use x86_defs::{msr, Cr0, Cr4, Efer, Rflags, SegReg, Segment, TableReg};
 
 /// Where NMIs stand (APM vol. 2, 15.20 knows no blocking by itself).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,10 @@ pub(crate) struct SvmControl {
     debugged: bool,
     /// A software event on its way: RIP and length of the instruction.
     soft: Option<Soft>,
+    /// SPEC_CTRL, if software has to switch it.
+    spec_ctrl: Option<u64>,
+    /// VIRT_SPEC_CTRL; 0 where nothing has to be done for it.
+    virtual_spec_ctrl: u64,
 }
 
 /// An instruction whose event was injected.
@@ -113,7 +118,7 @@ const EXCEPTIONS: [u8; 4] = [1, 6, 17, 18];
 
 /// MSRs that the guest reads and writes without an exit: VMLOAD and VMSAVE, or
 /// VMRUN itself, keep them apart from the host's.
-const PASSED: [u32; 10] = [
+const PASSED: [u32; 13] = [
     0xc000_0081, // STAR
     0xc000_0082, // LSTAR
     0xc000_0083, // CSTAR
@@ -124,6 +129,10 @@ const PASSED: [u32; 10] = [
     0x174,       // SYSENTER_CS
     0x175,       // SYSENTER_ESP
     0x176,       // SYSENTER_EIP
+    // Later, if at all.
+    msr::SPEC_CTRL,
+    msr::PRED_CMD,
+    msr::FLUSH_CMD,
 ];
 
 impl SvmControl {
@@ -144,11 +153,11 @@ impl SvmControl {
             stepping: None,
             debugged: false,
             soft: None,
+            spec_ctrl: None,
+            virtual_spec_ctrl: 0,
         };
         control.msrpm.bytes().fill(0xff);
-        for msr in PASSED {
-            control.intercept_msr(msr, false, false);
-        }
+        control.pass_msrs(&|msr, _| !speculation::is_one(msr));
         let msrpm = control.msrpm.physical();
         let vmcb = &mut *control.vmcb;
         let mut intercepts = Intercepts::default();
@@ -527,6 +536,32 @@ impl Control for SvmControl {
         self.changed(Clean::PERMISSION_MAPS);
     }
 
+    fn spec_ctrl(&self) -> u64 {
+        if self.global.switches_spec_ctrl {
+            self.vmcb.save.spec_control
+        } else {
+            self.spec_ctrl.unwrap_or(0)
+        }
+    }
+
+    fn set_spec_ctrl(&mut self, value: u64) {
+        if self.global.switches_spec_ctrl {
+            self.vmcb.save.spec_control = value;
+        } else if value != self.spec_ctrl() {
+            self.spec_ctrl = Some(value);
+        }
+    }
+
+    fn switches_spec_ctrl(&self) -> bool {
+        self.global.switches_spec_ctrl || self.spec_ctrl.is_some()
+    }
+
+    fn set_virtual_spec_ctrl(&mut self, value: u64) {
+        if spec_ctrl::needs_virtual_ssbd() {
+            self.virtual_spec_ctrl = value;
+        }
+    }
+
     fn pdptrs(&self) -> Option<[u64; 4]> {
         self.pdptrs
     }
@@ -736,9 +771,19 @@ impl Control for SvmControl {
         {
             let no_interrupts = GlobalInterrupts::off(off);
             let vmcb = &mut self.vmcb;
-            guest_mode::in_guest(off, || {
-                svm_hw::enter(&no_interrupts, vmcb, gprs, &cpu.host);
+            if self.virtual_spec_ctrl != 0 {
+                spec_ctrl::set_guest_ssbd(off, self.virtual_spec_ctrl);
+            }
+            let spec_ctrl = &mut self.spec_ctrl;
+            guest_mode::in_guest(off, || match spec_ctrl {
+                None => svm_hw::enter(&no_interrupts, vmcb, gprs, &cpu.host),
+                Some(value) => {
+                    svm_hw::enter_switching(&no_interrupts, vmcb, gprs, &cpu.host, value);
+                }
             });
+            if self.virtual_spec_ctrl != 0 {
+                spec_ctrl::restore_host_ssbd(off, self.virtual_spec_ctrl);
+            }
         }
         gprs[RAX] = self.vmcb.save.rax;
         gprs[RSP] = self.vmcb.save.rsp;

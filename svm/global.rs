@@ -7,6 +7,7 @@ use kvm_sys::{
     hw_pages::HwPages,
     module_cell::{Filled, ModuleCell},
     percpu::PerCpu,
+    x86::spec_ctrl,
 };
 use svm_arch::caps::SvmCaps;
 
@@ -18,6 +19,8 @@ pub(crate) struct Global {
     pub(crate) caps: SvmCaps,
     /// The I/O permission map: every port exits.
     pub(crate) iopm: HwPages<3>,
+    /// The processor switches the guest's SPEC_CTRL.
+    pub(crate) switches_spec_ctrl: bool,
     /// The state of each CPU.
     pub(crate) cpus: PerCpu<CpuState>,
 }
@@ -27,7 +30,7 @@ pub(crate) fn install(caps: SvmCaps) -> Result<Filled<Global>> {
     let mut iopm = HwPages::new()?;
     iopm.bytes().fill(0xff);
     let cpus = PerCpu::new(|_cpu| CpuState::new())?;
-    GLOBAL.fill(Global { caps, iopm, cpus })
+    GLOBAL.fill(Global { caps, iopm, cpus, switches_spec_ctrl: spec_ctrl::is_switched_by_svm() })
 }
 
 /// What was installed.

@@ -39,7 +39,7 @@ use vmx_arch::{
     exit::{Exit, Reason},
     field::Slot,
 };
-use vmx_hw::{flush_ept, flush_vpid, ModificationLog, Vmcs, HOST_RSP_UNKNOWN, LOG_ENTRIES};
+use vmx_hw::{flush_ept, flush_vpid, Entering, ModificationLog, Vmcs, LOG_ENTRIES};
 use x86_defs::{msr, Cr0, Cr4, Dr6, Efer, Rflags, SegReg, Segment, TableReg, Vector};
 
 mod rare;
@@ -79,7 +79,7 @@ pub(crate) struct VmxControl {
     pub(crate) global: &'static Global,
     pub(crate) fields: Fields,
     written: Written,
-    host_rsp: u64,
+    entering: Entering,
     msr_bitmap: MsrBitmap,
     /// The page with the task priority; no other register of it is used.
     virtual_apic: HwPages<1>,
@@ -125,7 +125,7 @@ impl VmxControl {
             global,
             fields: Fields::new(Vmcs::new(&global.cpus, global.config.revision)?),
             written: Written::new(),
-            host_rsp: HOST_RSP_UNKNOWN,
+            entering: Entering::new(),
             msr_bitmap: MsrBitmap::new()?,
             virtual_apic: HwPages::new()?,
             log: if global.config.has_secondary(Secondary::PML) {
@@ -438,6 +438,24 @@ impl Control for VmxControl {
         self.msr_bitmap.pass(may);
     }
 
+    fn spec_ctrl(&self) -> u64 {
+        self.entering.spec_ctrl().unwrap_or(0)
+    }
+
+    fn set_spec_ctrl(&mut self, value: u64) {
+        if value != self.spec_ctrl() || self.global.ibrs {
+            if !self.switches_spec_ctrl() {
+                // An exit goes elsewhere.
+                self.written.redirect();
+            }
+            self.entering.switch_spec_ctrl(value);
+        }
+    }
+
+    fn switches_spec_ctrl(&self) -> bool {
+        self.entering.spec_ctrl().is_some()
+    }
+
     fn pdptrs(&self) -> Option<[u64; 4]> {
         let fields = &self.fields;
         Some([Slot::Pdpte0, Slot::Pdpte1, Slot::Pdpte2, Slot::Pdpte3].map(|slot| fields.get(slot)))
@@ -676,7 +694,8 @@ impl Control for VmxControl {
     #[inline]
     fn prepare(&mut self, shared: &VmxShared, cpu: Pinned<'_>) {
         let loaded = self.fields.vmcs().load(cpu);
-        if self.written.prepare(&self.global.host, &loaded, cpu) {
+        let exit_address = || self.entering.exit_address();
+        if self.written.prepare(&self.global.host, &loaded, exit_address, cpu) {
             // The CPU may have translations from when the vCPU was here last.
             self.flush = true;
             if let Some(log) = &self.log {
@@ -701,12 +720,12 @@ impl Control for VmxControl {
             self.written.refresh(&loaded, shared.segments.before_entry(off), off);
         }
         self.fields.write_back(&loaded);
-        let (cr2, host_rsp) = (&mut self.cr2, &mut self.host_rsp);
+        let (cr2, entering) = (&mut self.cr2, &mut self.entering);
         self.reason = guest_mode::in_guest(off, || {
             if host_state::cr2(off) != *cr2 {
                 host_state::set_cr2(off, *cr2);
             }
-            let reason = loaded.enter(off, gprs, host_rsp);
+            let reason = loaded.enter(off, gprs, entering);
             *cr2 = host_state::cr2(off);
             if reason == Some(Reason(0))
                 && Event::from_bits(loaded.read(Slot::ExitInfo.field())).is_nmi()

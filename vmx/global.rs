@@ -12,7 +12,7 @@ use kvm_sys::{
     module_cell::{Filled, ModuleCell},
     percpu::PerCpu,
     preempt::PreemptOff,
-    x86::host_state::Crash,
+    x86::{host_state::Crash, spec_ctrl},
 };
 use vmx_arch::{
     caps::VmxCaps,
@@ -36,6 +36,8 @@ pub(crate) struct Global {
     pub(crate) host: HostState,
     /// The host itself runs on a hypervisor.
     pub(crate) nested: bool,
+    /// The kernel runs with IBRS, which slows guests that don't want it.
+    pub(crate) ibrs: bool,
     /// The processor has all fields.
     checked: Atomic<bool>,
 }
@@ -52,6 +54,7 @@ pub(crate) fn install(caps: VmxCaps, config: Config, nested: bool) -> Result<Fil
         cpus: PerCpu::new(|_cpu| Ok(VmcsCpu::new()))?,
         host: HostState::read(),
         nested,
+        ibrs: spec_ctrl::kernel_has_ibrs(),
         checked: Atomic::new(false),
     })
 }

@@ -26,6 +26,8 @@ pub(crate) struct HostState {
 
 /// No CPU.
 const NOWHERE: u32 = u32::MAX;
+/// A CPU that there isn't.
+const ELSEWHERE: u32 = u32::MAX - 1;
 
 /// What a VMCS has of the host's state.
 pub(crate) struct Written {
@@ -66,7 +68,6 @@ impl HostState {
             (Field::HOST_EFER, self.efer),
             (Field::HOST_SYSENTER_CS, self.sysenter_cs),
             (Field::HOST_SYSENTER_EIP, self.sysenter_eip),
-            (Field::HOST_RIP, vmx_hw::exit_address()),
         ] {
             loaded.write(field, value);
         }
@@ -79,12 +80,21 @@ impl Written {
         Self { cpu: NOWHERE, cr3: 0, cr4: 0 }
     }
 
-    /// The guest is to be entered on this CPU; whether it was another one before.
+    /// Exits are to go to another address, as if the vCPU came to another CPU.
+    pub(crate) fn redirect(&mut self) {
+        if self.cpu != NOWHERE {
+            self.cpu = ELSEWHERE;
+        }
+    }
+
+    /// The guest is to be entered on this CPU, and to exit to `exit_address`; whether it was
+    /// another CPU before.
     #[inline]
     pub(crate) fn prepare(
         &mut self,
         host: &HostState,
         loaded: &Loaded<'_>,
+        exit_address: impl FnOnce() -> u64,
         cpu: Pinned<'_>,
     ) -> bool {
         let here = cpu.cpu().as_u32();
@@ -95,6 +105,7 @@ impl Written {
             host.write(loaded);
         }
         self.cpu = here;
+        loaded.write(Field::HOST_RIP, exit_address());
         let bases = CpuBases::of_this_cpu(cpu);
         loaded.write(Field::HOST_TR_BASE, bases.tss);
         loaded.write(Field::HOST_GDTR_BASE, bases.gdt);

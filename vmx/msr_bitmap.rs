@@ -3,25 +3,30 @@
 
 use kernel::prelude::*;
 use kvm_sys::hw_pages::HwPages;
+use kvm_x86::speculation;
 use vmx_arch::msr_bitmap::{position, WRITES};
 use x86_defs::msr;
 
 /// MSRs that the guest reads and writes without an exit: an entry and an exit, or the
-/// vCPU's thread ([`kvm_sys::x86::user_segments`]), keep them apart from the host's.
-const PASSED: [u32; 6] = [
+/// vCPU's thread ([`kvm_sys::x86::user_segments`]), keep them apart from the host's. Those for
+/// speculation come later, if at all.
+const PASSED: [u32; 9] = [
     msr::FS_BASE,
     msr::GS_BASE,
     msr::KERNEL_GS_BASE,
     msr::SYSENTER_CS,
     msr::SYSENTER_ESP,
     msr::SYSENTER_EIP,
+    msr::SPEC_CTRL,
+    msr::PRED_CMD,
+    msr::FLUSH_CMD,
 ];
 
 /// A vCPU's bitmap. The processor reads it while the guest runs.
 pub(crate) struct MsrBitmap(HwPages<1>);
 
 impl MsrBitmap {
-    /// All of [`PASSED`] are the guest's.
+    /// Most of [`PASSED`] are the guest's.
     ///
     /// # Errors
     ///
@@ -29,7 +34,7 @@ impl MsrBitmap {
     pub(crate) fn new() -> Result<Self> {
         let mut bitmap = Self(HwPages::new()?);
         bitmap.0.bytes().fill(0xff);
-        bitmap.pass(&|_, _| true);
+        bitmap.pass(&|msr, _| !speculation::is_one(msr));
         Ok(bitmap)
     }
 

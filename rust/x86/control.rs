@@ -93,6 +93,15 @@ pub trait Control: Send {
     fn user_msrs(&self) -> &[(UserMsr, u64)] {
         &[]
     }
+    /// The guest's SPEC_CTRL.
+    fn spec_ctrl(&self) -> u64;
+    /// Sets it to a value that the processor takes. As long as it was never anything but 0 the guest
+    /// may run with the host's instead.
+    fn set_spec_ctrl(&mut self, value: u64);
+    /// Whether an entry loads it, and an exit saves it.
+    fn switches_spec_ctrl(&self) -> bool;
+    /// The guest's VIRT_SPEC_CTRL is another one.
+    fn set_virtual_spec_ctrl(&mut self, _value: u64) {}
     /// The page-directory pointers of PAE paging that the processor holds; `None` if it
     /// reads them from memory when it needs them.
     fn pdptrs(&self) -> Option<[u64; 4]>;

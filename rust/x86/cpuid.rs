@@ -3,7 +3,7 @@
 
 use crate::{
     control::Control,
-    host, regs,
+    host, regs, request,
     settings::{no_exit, Quirk},
     state::{Cx, VcpuState},
     vendor::Vendor,
@@ -129,6 +129,8 @@ pub(crate) fn set<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
     }
     cx.state.cpuid = Cpuid::new(entries, has_hlt(cx))?;
     cx.state.cpuid_changed();
+    // What it accesses without an exit follows as well.
+    cx.vcpu.requests.set(request::MSR_FILTER);
     Ok(0)
 }
 

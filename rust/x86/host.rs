@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What this host can give to guests: found out once, when a vendor module loads.
 
-use crate::{presence::Cpus, pv, vendor::Vendor};
+use crate::{presence::Cpus, pv, speculation, vendor::Vendor};
 use kernel::prelude::*;
 use kvm_policy::{
     cpuid::CpuidRegs,
@@ -36,6 +36,21 @@ pub struct Host {
 const FINISHED: &[F] = &[
     F::AMD_IBPB,
     F::AMD_IBPB_RET,
+    F::AMD_IBRS,
+    F::AMD_IBRS_SAME_MODE,
+    F::AMD_PSFD,
+    F::AMD_SSBD,
+    F::AMD_STIBP,
+    F::AMD_STIBP_ALWAYS_ON,
+    F::BHI_CTRL,
+    F::DDPD_U,
+    F::FLUSH_L1D,
+    F::INTEL_PSFD,
+    F::INTEL_STIBP,
+    F::IPRED_CTRL,
+    F::RRSBA_CTRL,
+    F::SPEC_CTRL,
+    F::SPEC_CTRL_SSBD,
     F::ARCH_CAPABILITIES,
     F::GP_ON_USER_CPUID,
     F::INVPCID,
@@ -74,7 +89,11 @@ pub fn install<V: Vendor>() -> Result<Filled<Host>> {
     let mut kernel = FeatureSet::of_kernel(&words);
     // Words that the kernel doesn't keep count as all enabled, and say nothing.
     let unknown = FeatureSet::of_kernel(&[0; x86::CAPABILITY_WORDS]);
-    let synthesized = kernel.without(&unknown);
+    let speculation = speculation::features();
+    if V::AMD && speculation.has(F::VIRT_SSBD) {
+        finished.insert(F::VIRT_SSBD);
+    }
+    let synthesized = kernel.without(&unknown).or(&speculation);
     // Five levels of the guest's own tables depend on the processor only, not on
     // those of the host.
     kernel.insert(F::LA57);

@@ -18,7 +18,7 @@
 //! - `capability`: what a VM can do; `ioctl`: which function answers which request.
 //! - [`wiring`]: interrupt routes, in-kernel devices, counters.
 //! - [`pv`]: what KVM offers to guests that know of it.
-//! - [`smm`]: system-management mode.
+//! - [`smm`]: system-management mode. [`speculation`]: what guests control of it.
 //! - `params`: module parameters; `report`: messages in bounded number.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -53,6 +53,7 @@ mod run;
 pub mod settings;
 pub mod shared;
 pub mod smm;
+pub mod speculation;
 pub mod state;
 pub mod trace;
 pub mod tsc;

@@ -10,19 +10,16 @@ use crate::{
     host, msr_filter, params, pv, registers,
     report::Limit,
     settings::Quirk,
+    speculation,
     state::{Cx, VcpuState},
     tsc,
     vendor::Vendor,
 };
 use kvm_policy::{
-    feature::FeatureSet,
-    msr::{
-        check_read, check_write, is_tolerated, pred_cmd_valid, By, Context, Owner, Refusal, Row,
-    },
+    msr::{check_read, check_write, is_tolerated, By, Context, Owner, Refusal, Row},
     msr_file::{Effect, Rules, Stored, HWCR_MC_STATUS_WRITE},
     xcr::check_xss,
 };
-use kvm_sys::x86::spec_ctrl;
 
 /// Reads an MSR for the guest.
 ///
@@ -144,7 +141,6 @@ fn rules<V: Vendor>(cx: &Cx<'_, V>) -> Result<Rules, Refusal> {
     let settings = &cx.vm.arch().settings;
     Ok(Rules {
         features: host.feature_msrs,
-        spec_ctrl: host.spec_ctrl,
         platform_info_readable: settings.platform_info(),
         no_mwait: settings.has_quirk(Quirk::MiscEnableNoMwait),
     })
@@ -166,6 +162,7 @@ fn owned_read<V: Vendor>(cx: &mut Cx<'_, V>, index: u32, by: By) -> Result<u64, 
         Owner::TscAdjust => Ok(state.tsc.adjust),
         Owner::Mtrr => Ok(state.mtrrs.read(index)?),
         Owner::Mce => state.mce.read(index, by),
+        Owner::SpecCtrl => Ok(state.control.spec_ctrl()),
         Owner::PredCmd | Owner::FlushCmd => Err(Refusal::Invalid),
         Owner::Xss => Ok(0),
         Owner::Smbase => Ok(state.smbase),
@@ -204,8 +201,9 @@ fn owned_write<V: Vendor>(
         },
         Owner::Mtrr => cx.state.mtrrs.write(index, value, &cx.state.cpuid.features)?,
         Owner::Mce => return write_mce(cx.state, index, value, by),
-        Owner::PredCmd => return command_predictors(cx.state, value, by),
-        Owner::FlushCmd => return Err(Refusal::Invalid),
+        Owner::SpecCtrl => return speculation::write_spec_ctrl(cx, value, by),
+        Owner::PredCmd => return speculation::command_predictors(cx.state, value, by),
+        Owner::FlushCmd => return speculation::command_caches(value),
         Owner::Xss => check_xss(value, &cx.state.cpuid.features)?,
         Owner::Smbase => cx.state.smbase = value,
         Owner::Pv(which) => return pv::write_msr(cx, which, value, by),
@@ -222,10 +220,11 @@ fn store<V: Vendor>(cx: &mut Cx<'_, V>, slot: Stored, value: u64, by: By) -> Res
     match state.msrs.write(slot, value, &context, &rules)? {
         Effect::Pat => state.control.set_pat(state.msrs.get(Stored::Pat)),
         Effect::TscAux => state.tsc_aux_changed(),
-        // No guest has SPEC_CTRL so far.
-        Effect::None | Effect::SpecCtrl => {}
+        Effect::VirtSpecCtrl => {
+            state.control.set_virtual_spec_ctrl(state.msrs.get(Stored::VirtSpecCtrl));
+        }
         // CPUID looks these registers up.
-        Effect::Cpuid => {}
+        Effect::None | Effect::Cpuid => {}
     }
     Ok(())
 }
@@ -238,19 +237,4 @@ fn write_mce<V: Vendor>(
 ) -> Result<(), Refusal> {
     let writable = state.msrs.get(Stored::Hwcr) & HWCR_MC_STATUS_WRITE != 0;
     state.mce.write(index, value, by, writable)
-}
-
-fn command_predictors<V: Vendor>(state: &VcpuState<V>, value: u64, by: By) -> Result<(), Refusal> {
-    let features: &FeatureSet = match (by, host::get()) {
-        (By::Guest, _) => &state.cpuid.features.features,
-        (By::Host, Ok(host)) => host.supported.features(),
-        (By::Host, Err(_)) => return Err(Refusal::Unknown),
-    };
-    if value & !pred_cmd_valid(features) != 0 {
-        return Err(Refusal::Invalid);
-    }
-    if value != 0 {
-        spec_ctrl::predictor_barrier();
-    }
-    Ok(())
 }

@@ -6,7 +6,7 @@
 use crate::{
     control::Control,
     outcome::Next,
-    request,
+    request, speculation,
     state::Cx,
     userspace::{self, Completion},
     vendor::{Vendor, X86},
@@ -19,6 +19,7 @@ use kvm_policy::{
 };
 use kvm_sys::{rcu_cell::Unpublished, user};
 use kvm_uapi::run::{self, reason};
+use x86_defs::msr;
 
 /// The words of a bitmap.
 pub(crate) struct Bitmap(KVec<u64>);
@@ -87,10 +88,24 @@ pub(crate) fn vcpu_added<V: Vendor>(vm: &Vm<X86<V>>, vcpu: &Vcpu<X86<V>>) {
     }
 }
 
-/// The filter is another one: the guest accesses by itself only what it may.
+/// The filter is another one, or what the guest has of [`speculation`]: it accesses by itself
+/// only what it may.
 pub(crate) fn changed<V: Vendor>(cx: &mut Cx<'_, V>) {
     let vm = cx.vm;
-    cx.state.control.pass_msrs(&|index, is_write| allows(&vm, index, is_write));
+    let state = &mut *cx.state;
+    let [spec_ctrl, pred_cmd, flush_cmd] = [msr::SPEC_CTRL, msr::PRED_CMD, msr::FLUSH_CMD]
+        .map(|index| [false, true].map(|is_write| speculation::passes(state, index, is_write)));
+    let passes = |index, is_write| {
+        let [read, write] = match index {
+            msr::SPEC_CTRL => spec_ctrl,
+            msr::PRED_CMD => pred_cmd,
+            msr::FLUSH_CMD => flush_cmd,
+            _ => [true; 2],
+        };
+        let passes = if is_write { write } else { read };
+        passes && allows(&vm, index, is_write)
+    };
+    state.control.pass_msrs(&passes);
 }
 
 /// Whether the filter lets an access of the guest through.

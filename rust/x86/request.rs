@@ -15,7 +15,7 @@ pub(crate) const TPR_EXIT: Request = Request::of_arch(7);
 pub(crate) const APIC_MAP: Request = Request::of_arch(2);
 /// Do what INIT and start-up messages say, which were taken from the mailbox for another
 /// reason.
-pub(crate) const START: Request = Request::of_arch(10);
+pub(crate) const START: Request = Request::of_arch(8);
 /// Say whether the RTC's interrupt waits in the local APIC.
 pub(crate) const RTC_STATUS: Request = Request::of_arch(3);
 /// A page came that the guest does without, or it can be told of one.

@@ -198,6 +198,8 @@ impl<V: Vendor> VcpuState<V> {
         } else {
             self.msrs.init();
         }
+        control.set_spec_ctrl(0);
+        control.set_virtual_spec_ctrl(0);
         control.set_shadow(kvm_emulate::Shadow::None);
         control.set_nmi_blocked(false);
         control.clear_injection();

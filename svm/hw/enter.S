@@ -9,21 +9,26 @@
 #include <linux/linkage.h>
 #include <asm/asm.h>
 #include <asm/nospec-branch.h>
+#include <asm/percpu.h>
 #include "../../rust/x86/registers.h"
+
+#define MSR_SPEC_CTRL	0x48
 
 	.section .noinstr.text, "ax"
 
 /*
  * void kvm_svm_enter(u64 vmcb, u64 *registers, u64 host)
+ * void kvm_svm_enter_switching(u64 vmcb, u64 *registers, u64 host, u64 *spec_ctrl)
  *
  * vmcb: physical address of the guest's control block; registers: its sixteen
  * general registers, RAX and RSP unused; host: physical address of a page that
- * VMSAVE filled with the host's state.
+ * VMSAVE filled with the host's state; spec_ctrl: the guest's SPEC_CTRL.
  *
  * Called with GIF and IF clear; returns the same way. The guest runs with the
  * host's IF set, so that interrupts for the host get it out.
  */
-SYM_FUNC_START(kvm_svm_enter)
+.macro ENTER name:req, switches:req
+SYM_FUNC_START(\name)
 	push	%rbp
 	mov	%rsp, %rbp
 	push	%rbx
@@ -32,6 +37,9 @@ SYM_FUNC_START(kvm_svm_enter)
 	push	%r14
 	push	%r15
 	/* In the order in which they are needed afterwards, last one first. */
+.if \switches
+	push	%rcx
+.endif
 	push	%rdx
 	push	%rdi
 	push	%rsi
@@ -43,6 +51,17 @@ SYM_FUNC_START(kvm_svm_enter)
 	 */
 	sti
 
+.if \switches
+	/* No return and no indirect branch with the guest's value. */
+	mov	(%rcx), %rax
+	cmp	PER_CPU_VAR(x86_spec_ctrl_current), %rax
+	je	9f
+	mov	%rax, %rdx
+	shr	$32, %rdx
+	mov	$MSR_SPEC_CTRL, %ecx
+	wrmsr
+9:
+.endif
 	mov	%rdi, %rax
 1:	vmload	%rax
 2:
@@ -67,6 +86,20 @@ SYM_FUNC_START(kvm_svm_enter)
 8:
 	/* The guest must not steer the host's returns. */
 	FILL_RETURN_BUFFER %rax, RSB_CLEAR_LOOPS, X86_FEATURE_RSB_VMEXIT
+.if \switches
+	pop	%rdi
+	mov	$MSR_SPEC_CTRL, %ecx
+	rdmsr
+	mov	%eax, (%rdi)
+	mov	%edx, 4(%rdi)
+	mov	(%rdi), %rax
+	cmp	PER_CPU_VAR(x86_spec_ctrl_current), %rax
+	je	9f
+	mov	PER_CPU_VAR(x86_spec_ctrl_current), %eax
+	mov	PER_CPU_VAR(x86_spec_ctrl_current + 4), %edx
+	wrmsr
+9:
+.endif
 	UNTRAIN_RET_VM
 
 	CLEAR_GUEST_REGISTERS
@@ -101,7 +134,11 @@ SYM_FUNC_START(kvm_svm_enter)
 	_ASM_EXTABLE(3b, 30b)
 	_ASM_EXTABLE(5b, 50b)
 	_ASM_EXTABLE(7b, 70b)
-SYM_FUNC_END(kvm_svm_enter)
+SYM_FUNC_END(\name)
+.endm
+
+ENTER kvm_svm_enter, 0
+ENTER kvm_svm_enter_switching, 1
 
 /* void kvm_svm_save_host(u64 host): VMSAVE into a page. */
 SYM_FUNC_START(kvm_svm_save_host)

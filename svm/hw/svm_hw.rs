@@ -144,7 +144,23 @@ pub fn enter(
     unsafe { kvm_svm_enter(vmcb.physical(), registers.as_mut_ptr(), host.loaded.physical()) };
 }
 
+/// As [`enter`], with this SPEC_CTRL, which the processor takes and doesn't switch by itself;
+/// the guest may leave another one.
+#[inline(always)]
+pub fn enter_switching(
+    _off: &GlobalInterrupts<'_>,
+    vmcb: &mut VmcbPage,
+    registers: &mut [u64; 16],
+    host: &HostState,
+    spec_ctrl: &mut u64,
+) {
+    let (vmcb, host) = (vmcb.physical(), host.loaded.physical());
+    // SAFETY: As above; a word is borrowed for the call, too.
+    unsafe { kvm_svm_enter_switching(vmcb, registers.as_mut_ptr(), host, spec_ctrl) };
+}
+
 extern "C" {
+    fn kvm_svm_enter_switching(vmcb: u64, registers: *mut u64, host: u64, spec_ctrl: *mut u64);
     fn kvm_svm_enter(vmcb: u64, registers: *mut u64, host: u64);
     fn kvm_svm_save_host(host: u64);
     fn kvm_svm_clgi();

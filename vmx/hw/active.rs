@@ -28,8 +28,53 @@ const NOWHERE: u32 = u32::MAX;
 /// The physical address of no VMCS.
 const NOTHING: u64 = 0;
 
-/// A value for [`Loaded::enter`] that no stack pointer has.
-pub const HOST_RSP_UNKNOWN: u64 = 0;
+/// A value that no stack pointer has.
+const HOST_RSP_UNKNOWN: u64 = 0;
+
+/// What an entry of a vCPU takes and an exit leaves besides the registers; `enter.S` knows
+/// its layout.
+#[repr(C)]
+pub struct Entering {
+    /// What the VMCS has as the host's stack pointer, or [`HOST_RSP_UNKNOWN`].
+    host_rsp: u64,
+    spec_ctrl: u64,
+    flags: u32,
+}
+
+/// In `flags`: the VMCS was entered before.
+const LAUNCHED: u32 = 1 << 0;
+/// In `flags`: IA32_SPEC_CTRL is switched.
+const SWITCHES_SPEC_CTRL: u32 = 1 << 1;
+
+impl Entering {
+    /// That of a vCPU which was never entered.
+    #[expect(clippy::new_without_default, reason = "for one VMCS each")]
+    pub const fn new() -> Self {
+        Self { host_rsp: HOST_RSP_UNKNOWN, spec_ctrl: 0, flags: 0 }
+    }
+
+    /// The guest's IA32_SPEC_CTRL, if it is switched.
+    #[inline]
+    pub fn spec_ctrl(&self) -> Option<u64> {
+        (self.flags & SWITCHES_SPEC_CTRL != 0).then_some(self.spec_ctrl)
+    }
+
+    /// From the next entry on the guest runs with this IA32_SPEC_CTRL, which the processor has
+    /// and takes, and exits go to another [address](Self::exit_address).
+    pub fn switch_spec_ctrl(&mut self, value: u64) {
+        self.spec_ctrl = value;
+        self.flags |= SWITCHES_SPEC_CTRL;
+    }
+
+    /// The address of the code that an exit goes to: for HOST_RIP.
+    pub fn exit_address(&self) -> u64 {
+        if self.flags & SWITCHES_SPEC_CTRL != 0 {
+            (&raw const crate::kvm_vmx_exited_switching) as u64
+        } else {
+            (&raw const crate::kvm_vmx_exited) as u64
+        }
+    }
+}
 
 /// What CPUs know of a VMCS.
 struct Node {
@@ -289,21 +334,22 @@ impl Loaded<'_> {
 
     /// Runs the guest until it exits; why, or `None` if the processor refused to try.
     /// `registers` are its general registers in the order of their encoding, but for RSP.
-    /// `host_rsp` is what the field HOST_RSP has, or [`HOST_RSP_UNKNOWN`].
+    /// `entering` is always the same for a VMCS.
     ///
-    /// HOST_RIP has to be [`exit_address`](crate::exit_address).
+    /// HOST_RIP has to be [`Entering::exit_address`].
     #[inline(always)]
     pub fn enter(
         &self,
         _off: &IrqOff,
         registers: &mut [u64; 16],
-        host_rsp: &mut u64,
+        entering: &mut Entering,
     ) -> Option<Reason> {
         let node = self.vmcs.node();
         let launched = node.launched.load(Relaxed);
+        entering.flags = entering.flags & !LAUNCHED | u32::from(launched);
         // SAFETY: The VMCS is current, and interrupts are off. The addresses are those of
-        // sixteen registers and a word, borrowed for the call.
-        if unsafe { crate::kvm_vmx_enter(registers.as_mut_ptr(), host_rsp, launched) } {
+        // sixteen registers and an `Entering`, borrowed for the call.
+        if unsafe { crate::kvm_vmx_enter(registers.as_mut_ptr(), entering) } {
             return None;
         }
         let reason = Reason(self.read(Slot::ExitReason.field()) as u32);

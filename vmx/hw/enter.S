@@ -18,12 +18,46 @@
 
 	.section .noinstr.text, "ax"
 
+/* struct Entering of active.rs. */
+#define HOST_RSP_WRITTEN	0
+#define GUEST_SPEC_CTRL		8
+#define FLAGS			16
+/* Bits of FLAGS. */
+#define LAUNCHED		0
+#define SWITCHES_SPEC_CTRL	1
+
+/* The host's IA32_SPEC_CTRL; RAX, RCX and RDX are lost. */
+.macro LOAD_HOST_SPEC_CTRL
+	mov	$MSR_SPEC_CTRL, %ecx
+	mov	PER_CPU_VAR(x86_spec_ctrl_current), %eax
+	mov	PER_CPU_VAR(x86_spec_ctrl_current + 4), %edx
+	wrmsr
+.endm
+
 /*
- * bool kvm_vmx_enter(u64 *registers, u64 *host_rsp, bool launched)
+ * Right after an exit: RDI gets the address of the registers, which the others are
+ * saved to.
+ */
+.macro TAKE_GUEST_REGISTERS
+	UNWIND_HINT_RESTORE
+	ENDBR
+	push	%rdi
+	mov	16(%rsp), %rdi
+	mov	%rax, GPR_RAX(%rdi)
+	SAVE_GUEST_REGISTERS %rdi
+	pop	GPR_RDI(%rdi)
+	xor	%ebx, %ebx
+.endm
+
+/*
+ * bool kvm_vmx_enter(u64 *registers, struct Entering *entering)
  *
- * registers: the guest's sixteen general registers, RSP unused; host_rsp: what the
- * VMCS that is current has as the host's stack pointer; launched: it was entered
- * before. Returns whether the entry failed, so that the guest never ran.
+ * registers: the guest's sixteen general registers, RSP unused. Returns whether the
+ * entry failed, so that the guest never ran.
+ *
+ * An exit goes on at kvm_vmx_exited, or at kvm_vmx_exited_switching for a guest whose
+ * IA32_SPEC_CTRL is switched: two addresses for the VMCS, so that no branch has to
+ * choose, which the processor could guess wrong with the guest's value still loaded.
  *
  * Called with interrupts off; returns the same way.
  */
@@ -36,15 +70,20 @@ SYM_FUNC_START(kvm_vmx_enter)
 	push	%r14
 	push	%r15
 	push	%rdi
-	push	%rdx
+	push	%rsi
 
 	/* The depth of the stack is mostly the same. */
-	cmp	%rsp, (%rsi)
+	cmp	%rsp, HOST_RSP_WRITTEN(%rsi)
 	je	1f
-	mov	%rsp, (%rsi)
+	mov	%rsp, HOST_RSP_WRITTEN(%rsi)
 	mov	$HOST_RSP, %eax
 	vmwrite	%rsp, %rax
 1:
+	testb	$(1 << SWITCHES_SPEC_CTRL), FLAGS(%rsi)
+	jnz	6f
+2:
+	/* CF stays up to the entry; VERW changes ZF only. */
+	btl	$LAUNCHED, FLAGS(%rsi)
 	mov	GPR_RAX(%rdi), %rax
 	mov	GPR_RSI(%rdi), %rsi
 	LOAD_GUEST_REGISTERS %rdi
@@ -54,27 +93,39 @@ SYM_FUNC_START(kvm_vmx_enter)
 	ALTERNATIVE_2 "", __CLEAR_CPU_BUFFERS, X86_FEATURE_CLEAR_CPU_BUF_VM_MMIO, \
 		__CLEAR_CPU_BUFFERS, X86_FEATURE_CLEAR_CPU_BUF_VM
 
-	testb	$1, (%rsp)
-	jz	3f
+	jnc	4f
 
-	/* An exit goes on at kvm_vmx_exited, with the stack as it is here. */
+	/* An exit goes on with the stack as it is here. */
 	UNWIND_HINT_SAVE
-2:	vmresume
+3:	vmresume
 	jmp	5f
-3:	vmlaunch
+4:	vmlaunch
 	jmp	5f
+
+SYM_INNER_LABEL_ALIGN(kvm_vmx_exited_switching, SYM_L_GLOBAL)
+	TAKE_GUEST_REGISTERS
+	mov	(%rsp), %rsi
+	mov	$MSR_SPEC_CTRL, %ecx
+	rdmsr
+	mov	%eax, GUEST_SPEC_CTRL(%rsi)
+	mov	%edx, GUEST_SPEC_CTRL + 4(%rsi)
+.Lrestore_spec_ctrl:
+	/* Where it is written after each exit, that is to come. */
+	ALTERNATIVE "", "jmp .Lexited", X86_FEATURE_KERNEL_IBRS
+	mov	GUEST_SPEC_CTRL(%rsi), %rax
+	cmp	PER_CPU_VAR(x86_spec_ctrl_current), %rax
+	je	.Lrestored_spec_ctrl
+	LOAD_HOST_SPEC_CTRL
+.Lrestored_spec_ctrl:
+	/* Whatever was guessed about that. */
+	lfence
+	jmp	.Lexited
 
 SYM_INNER_LABEL_ALIGN(kvm_vmx_exited, SYM_L_GLOBAL)
-	UNWIND_HINT_RESTORE
-	ENDBR
-	push	%rdi
-	mov	16(%rsp), %rdi
-	mov	%rax, GPR_RAX(%rdi)
-	SAVE_GUEST_REGISTERS %rdi
-	pop	GPR_RDI(%rdi)
-	xor	%ebx, %ebx
+	TAKE_GUEST_REGISTERS
 
-4:	xor	%eax, %eax
+.Lexited:
+	xor	%eax, %eax
 	CLEAR_GUEST_REGISTERS
 
 	/* Nor by what it trained: before the first return. */
@@ -82,15 +133,12 @@ SYM_INNER_LABEL_ALIGN(kvm_vmx_exited, SYM_L_GLOBAL)
 		X86_FEATURE_RSB_VMEXIT_LITE
 	/* A kernel that relies on IBRS has to write it after each exit. */
 	ALTERNATIVE "jmp .Librs_done", "", X86_FEATURE_KERNEL_IBRS
-	mov	$MSR_SPEC_CTRL, %ecx
-	mov	PER_CPU_VAR(x86_spec_ctrl_current), %eax
-	mov	PER_CPU_VAR(x86_spec_ctrl_current + 4), %edx
-	wrmsr
+	LOAD_HOST_SPEC_CTRL
 .Librs_done:
 	CLEAR_BRANCH_HISTORY_VMEXIT
 
 	mov	%ebx, %eax
-	pop	%rdx
+	pop	%rsi
 	pop	%rdi
 	pop	%r15
 	pop	%r14
@@ -105,8 +153,21 @@ SYM_INNER_LABEL_ALIGN(kvm_vmx_exited, SYM_L_GLOBAL)
 	 * under us; else it counts as a failure all the same.
 	 */
 5:	mov	$1, %ebx
-	jmp	4b
+	mov	(%rsp), %rsi
+	testb	$(1 << SWITCHES_SPEC_CTRL), FLAGS(%rsi)
+	jnz	.Lrestore_spec_ctrl
+	jmp	.Lexited
 
-	_ASM_EXTABLE(2b, 5b)
+	/* No return and no indirect branch with the guest's value. */
+6:	mov	GUEST_SPEC_CTRL(%rsi), %rax
+	cmp	PER_CPU_VAR(x86_spec_ctrl_current), %rax
+	je	2b
+	mov	%rax, %rdx
+	shr	$32, %rdx
+	mov	$MSR_SPEC_CTRL, %ecx
+	wrmsr
+	jmp	2b
+
 	_ASM_EXTABLE(3b, 5b)
+	_ASM_EXTABLE(4b, 5b)
 SYM_FUNC_END(kvm_vmx_enter)

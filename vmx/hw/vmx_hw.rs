@@ -4,7 +4,7 @@
 //! - [`Vmcs`]: a vCPU's control structure. [`Loaded`]: the same while it is current on
 //!   this CPU, which is what its fields can be reached through.
 //! - [`VmcsCpu`]: the control structures that are active on a CPU.
-//! - [`Loaded::enter`]: into the guest and out again (`enter.S`).
+//! - [`Loaded::enter`]: into the guest and out again (`enter.S`), with an [`Entering`].
 //! - [`ModificationLog`]: pages that the processor found written to.
 //! - [`flush_ept`], [`flush_vpid`]: translations that the CPU keeps.
 #![warn(missing_docs)]
@@ -13,7 +13,7 @@ mod active;
 mod insn;
 mod modification_log;
 
-pub use active::{Loaded, Vmcs, VmcsCpu, HOST_RSP_UNKNOWN};
+pub use active::{Entering, Loaded, Vmcs, VmcsCpu};
 pub use modification_log::{ModificationLog, LOG_ENTRIES};
 
 use kvm_sys::preempt::Pinned;
@@ -31,12 +31,8 @@ pub fn flush_vpid(_cpu: Pinned<'_>, vpid: u16) {
     insn::invvpid(vpid.into());
 }
 
-/// The address of the code that an exit goes to.
-pub fn exit_address() -> u64 {
-    (&raw const kvm_vmx_exited) as u64
-}
-
 extern "C" {
     static kvm_vmx_exited: u8;
-    fn kvm_vmx_enter(registers: *mut u64, host_rsp: *mut u64, launched: bool) -> bool;
+    static kvm_vmx_exited_switching: u8;
+    fn kvm_vmx_enter(registers: *mut u64, entering: *mut Entering) -> bool;
 }

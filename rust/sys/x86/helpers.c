@@ -101,6 +101,12 @@ void kvm_helper_ibpb(void)
 	indirect_branch_prediction_barrier();
 }
 
+bool kvm_helper_ibpb_clears_returns(void);
+bool kvm_helper_ibpb_clears_returns(void)
+{
+	return boot_cpu_has(X86_FEATURE_SPEC_CTRL) && !boot_cpu_has_bug(X86_BUG_EIBRS_PBRSB);
+}
+
 void kvm_helper_guest_ran(void);
 void kvm_helper_guest_ran(void)
 {

@@ -7,10 +7,8 @@
 use super::{has_feature, msr};
 use crate::{bindings as own, irq::IrqOff, preempt::Pinned};
 
-const MSR_SPEC_CTRL: u32 = 0x48;
-const IBRS: u64 = 1 << 0;
-const STIBP: u64 = 1 << 1;
-const SSBD: u64 = 1 << 2;
+const MSR_FLUSH_CMD: u32 = 0x10b;
+const FLUSH_L1D: u64 = 1;
 
 /// Another vCPU than the last one enters a guest on this CPU: what the last one
 /// trained the branch predictors to must not steer it. Only where the kernel
@@ -25,6 +23,20 @@ pub fn vcpu_switched(_cpu: Pinned<'_>) {
 pub fn predictor_barrier() {
     // SAFETY: No preconditions.
     unsafe { kvm_helper_ibpb() };
+}
+
+/// A guest writes FLUSH_CMD: this CPU's L1 data cache is written back and emptied, if the
+/// processor has that.
+pub fn flush_l1d() {
+    if has_l1d_flush() {
+        // SAFETY: The cache's contents are the same wherever they are.
+        unsafe { msr::write_msr(MSR_FLUSH_CMD, FLUSH_L1D) };
+    }
+}
+
+/// Whether the processor has FLUSH_CMD.
+pub fn has_l1d_flush() -> bool {
+    has_feature(own::X86_FEATURE_FLUSH_L1D)
 }
 
 /// A guest ran on this CPU: userspace must not meet its predictions. With
@@ -63,39 +75,54 @@ pub fn restore_host_ssbd(_off: &IrqOff, virt_spec_ctrl: u64) {
     unsafe { own::x86_virt_spec_ctrl(virt_spec_ctrl, false) };
 }
 
-/// Bits of SPEC_CTRL that a guest can have on this processor; 0 if it doesn't have
-/// the register.
-pub fn guest_spec_ctrl_bits() -> u64 {
-    let has = has_feature;
-    let mut bits = 0;
-    if has(own::X86_FEATURE_SPEC_CTRL) || has(own::X86_FEATURE_AMD_IBRS) {
-        bits |= IBRS;
-    }
-    if has(own::X86_FEATURE_INTEL_STIBP) || has(own::X86_FEATURE_AMD_STIBP) {
-        bits |= STIBP;
-    }
-    if has(own::X86_FEATURE_SPEC_CTRL_SSBD) || has(own::X86_FEATURE_AMD_SSBD) {
-        bits |= SSBD;
-    }
-    bits
+/// Whether the processor itself switches SPEC_CTRL around guests of SVM.
+pub fn is_switched_by_svm() -> bool {
+    has_feature(own::X86_FEATURE_V_SPEC_CTRL)
 }
 
-/// Whether the processor takes a value for SPEC_CTRL: the only way to know what it
-/// has beyond [`guest_spec_ctrl_bits`]. It is tried on this CPU.
-pub fn is_valid_spec_ctrl(off: &IrqOff, value: u64) -> bool {
-    let Some(saved) = msr::rdmsr(MSR_SPEC_CTRL) else { return value == 0 };
-    let _: &IrqOff = off;
-    // SAFETY: For a moment the kernel speculates differently; then it is as it was.
-    unsafe {
-        let valid = msr::wrmsr(MSR_SPEC_CTRL, value).is_ok();
-        let _ = msr::wrmsr(MSR_SPEC_CTRL, saved);
-        valid
+/// Whether the kernel runs with IBRS and userspace without.
+pub fn kernel_has_ibrs() -> bool {
+    has_feature(own::X86_FEATURE_KERNEL_IBRS)
+}
+
+/// What the kernel knows of the processor's controls, by whatever bits of CPUID it has them.
+#[derive(Clone, Copy, Debug)]
+pub struct Controls {
+    /// IBPB.
+    pub ibpb: bool,
+    /// IBPB clears predicted returns, too.
+    pub ibpb_returns: bool,
+    /// IBRS.
+    pub ibrs: bool,
+    /// STIBP.
+    pub stibp: bool,
+    /// SSBD, in SPEC_CTRL.
+    pub ssbd: bool,
+    /// SSBD, in VIRT_SPEC_CTRL, which [`set_guest_ssbd`] sees to.
+    pub virtual_ssbd: bool,
+}
+
+impl Controls {
+    /// Those of this host.
+    pub fn of_host() -> Self {
+        let has = has_feature;
+        // SAFETY: The helper reads `boot_cpu_data`.
+        let by_intel = unsafe { kvm_helper_ibpb_clears_returns() };
+        Self {
+            ibpb: has(own::X86_FEATURE_IBPB),
+            ibpb_returns: by_intel || has(own::X86_FEATURE_AMD_IBPB_RET),
+            ibrs: has(own::X86_FEATURE_IBRS),
+            stibp: has(own::X86_FEATURE_STIBP),
+            ssbd: has(own::X86_FEATURE_SPEC_CTRL_SSBD) || has(own::X86_FEATURE_AMD_SSBD),
+            virtual_ssbd: needs_virtual_ssbd(),
+        }
     }
 }
 
 extern "C" {
     fn kvm_helper_vcpu_ibpb();
     fn kvm_helper_ibpb();
+    fn kvm_helper_ibpb_clears_returns() -> bool;
     fn kvm_helper_guest_ran();
     fn kvm_helper_clear_divider();
 }

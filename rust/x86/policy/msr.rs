@@ -42,6 +42,8 @@ pub enum Owner {
     Mtrr,
     /// [`Mce`](crate::mce::Mce).
     Mce,
+    /// The processor while the guest runs: see [`check_spec_ctrl`].
+    SpecCtrl,
     /// A command for predictors, nothing is kept: see [`pred_cmd_valid`].
     PredCmd,
     /// A command for caches: bit 0 flushes L1D.
@@ -400,6 +402,24 @@ fn has(row: &Row, supported: &Supported) -> bool {
 pub fn pred_cmd_valid(features: &FeatureSet) -> u64 {
     let ibpb = features.has(F::SPEC_CTRL) || features.has(F::AMD_IBPB);
     u64::from(ibpb) | u64::from(features.has(F::SBPB)) << 7
+}
+
+/// Whether IA32_SPEC_CTRL takes a value of a guest with these features; some guest of this
+/// host can have the bits `host`.
+///
+/// # Errors
+///
+/// [`Refusal::Invalid`].
+pub fn check_spec_ctrl(value: u64, by: By, guest: &FeatureSet, host: u64) -> Result<(), Refusal> {
+    let valid = match by {
+        By::Guest => spec_ctrl_valid(guest) & host,
+        By::Host => host,
+    };
+    if value & !valid == 0 {
+        Ok(())
+    } else {
+        Err(Refusal::Invalid)
+    }
 }
 
 /// Bits of IA32_SPEC_CTRL that may be set with these features.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! MSRs that are plain storage with rules: [`MsrFile`].
 //!
-//! SDM volume 4; APM volume 2 sections 7.8 (PAT), 3.2.10 (HWCR), 3.2.9 (SPEC_CTRL).
+//! SDM volume 4; APM volume 2 sections 7.8 (PAT), 3.2.10 (HWCR).
 
 use crate::feature::Feature as F;
-use crate::msr::{spec_ctrl_valid, By, Context, Refusal};
+use crate::msr::{By, Context, Refusal};
 
 /// A register of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +26,6 @@ pub enum Stored {
     SmiCount,
     /// POWER_CTL.
     PowerCtl,
-    /// IA32_SPEC_CTRL.
-    SpecCtrl,
     /// VIRT_SPEC_CTRL (AMD).
     VirtSpecCtrl,
     /// TSC_AUX.
@@ -103,8 +101,8 @@ pub enum Effect {
     None,
     /// IA32_PAT changed: load it into the guest's state.
     Pat,
-    /// SPEC_CTRL or VIRT_SPEC_CTRL changed.
-    SpecCtrl,
+    /// VIRT_SPEC_CTRL changed.
+    VirtSpecCtrl,
     /// TSC_AUX changed.
     TscAux,
     /// CPUID answers or faults differently.
@@ -116,8 +114,6 @@ pub enum Effect {
 pub struct Rules {
     /// What guests can have.
     pub features: FeatureMsrs,
-    /// Bits of SPEC_CTRL that the host's processor has.
-    pub spec_ctrl: u64,
     /// `KVM_CAP_MSR_PLATFORM_INFO`: the guest can read PLATFORM_INFO.
     pub platform_info_readable: bool,
     /// The MWAIT bit of MISC_ENABLE doesn't reach CPUID
@@ -146,7 +142,6 @@ impl MsrFile {
     /// INIT leaves most registers alone; those that the architecture resets are
     /// reset (SDM volume 3 table 9-1).
     pub fn init(&mut self) {
-        self.put(Stored::SpecCtrl, 0);
         self.put(Stored::VirtSpecCtrl, 0);
     }
 
@@ -193,7 +188,7 @@ impl MsrFile {
         }
         Ok(match slot {
             Stored::Pat => Effect::Pat,
-            Stored::SpecCtrl | Stored::VirtSpecCtrl => Effect::SpecCtrl,
+            Stored::VirtSpecCtrl => Effect::VirtSpecCtrl,
             Stored::TscAux => Effect::TscAux,
             Stored::MiscEnable | Stored::MiscFeatures | Stored::Hwcr => Effect::Cpuid,
             _ => Effect::None,
@@ -218,8 +213,6 @@ impl MsrFile {
             }
             // A microcode update "happens"; the revision doesn't change.
             Stored::UcodeRev if by_guest => return Ok(self.get(slot)),
-            Stored::SpecCtrl if by_guest => value & !spec_ctrl_valid(&guest.features) == 0,
-            Stored::SpecCtrl => value & !rules.spec_ctrl == 0,
             Stored::VirtSpecCtrl => value & !(1 << 2) == 0,
             Stored::TscAux if guest.is_amd() => return Ok(value & 0xffff_ffff),
             Stored::TscAux => value >> 32 == 0,

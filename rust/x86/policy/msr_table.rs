@@ -52,7 +52,7 @@ pub(crate) static TABLE: &[Row] = &[
     fixed(0x2c, 1 << 24),
     stored(0x34, Stored::SmiCount).access(Access::Read, Access::ReadWrite).emulated(),
     row(msr::TSC_ADJUST, Owner::TscAdjust).needs(&[F::TSC_ADJUST]).host_exempt().emulated(),
-    stored(msr::SPEC_CTRL, Stored::SpecCtrl).needs(SPEC_CTRL).host_exempt().saved(),
+    row(msr::SPEC_CTRL, Owner::SpecCtrl).needs(SPEC_CTRL).host_exempt().saved(),
     row(msr::PRED_CMD, Owner::PredCmd)
         .needs(&[F::SPEC_CTRL, F::AMD_IBPB, F::SBPB])
         .host_exempt()
@@ -71,6 +71,7 @@ pub(crate) static TABLE: &[Row] = &[
         .feature(),
     row(msr::FLUSH_CMD, Owner::FlushCmd)
         .needs(&[F::FLUSH_L1D])
+        .host_exempt()
         .access(Access::Write, Access::Write),
     // BBL_CR_CTL3: an enabled, configured L2 cache.
     row(0x11e, Owner::Constant(0xbe70_2111)),

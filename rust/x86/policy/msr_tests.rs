@@ -10,8 +10,8 @@ use crate::mce::{
     STATUS_VAL,
 };
 use crate::msr::{
-    check_read, check_write, feature_list, find, index_list, is_tolerated, pred_cmd_valid,
-    spec_ctrl_valid, By, Context, Owner, Refusal,
+    check_read, check_spec_ctrl, check_write, feature_list, find, index_list, is_tolerated,
+    pred_cmd_valid, spec_ctrl_valid, By, Context, Owner, Refusal,
 };
 use crate::msr_file::{
     arch_capabilities, is_valid_pat, Effect, FeatureMsrs, MsrFile, Rules, Stored, PAT_RESET,
@@ -59,7 +59,6 @@ fn rules() -> Rules {
             de_cfg: 2,
             ..FeatureMsrs::default()
         },
-        spec_ctrl: 7,
         platform_info_readable: true,
         no_mwait: false,
     }
@@ -196,9 +195,6 @@ fn plain_registers() {
     assert_eq!(write(Stored::DeCfg, 3, &guest), Err(Refusal::Invalid));
     assert_eq!(write(Stored::DeCfg, 0, &guest), Ok(Effect::None));
     assert_eq!(write(Stored::UcodeRev, 9, &guest), Ok(Effect::None));
-    assert_eq!(write(Stored::SpecCtrl, 1, &guest), Err(Refusal::Invalid));
-    assert_eq!(write(Stored::SpecCtrl, 7, &host), Ok(Effect::SpecCtrl));
-    assert_eq!(write(Stored::SpecCtrl, 8, &host), Err(Refusal::Invalid));
     assert_eq!(write(Stored::MiscFeatures, 1, &guest), Ok(Effect::Cpuid));
     assert_eq!(write(Stored::MiscFeatures, 2, &guest), Err(Refusal::Invalid));
     // MISC_ENABLE: unavailability can't be denied; MWAIT needs a plausible guest.
@@ -223,6 +219,11 @@ fn speculation_control_by_feature() {
     assert_eq!(spec_ctrl_valid(&none.with(F::AMD_SSBD).with(F::AMD_STIBP)), 6);
     assert_eq!(spec_ctrl_valid(&none.with(F::SPEC_CTRL)), 1);
     assert_eq!(pred_cmd_valid(&none.with(F::AMD_IBPB).with(F::SBPB)), 0x81);
+    // A guest has what its CPUID tells, as far as the host has it; the host all.
+    let guest = none.with(F::SPEC_CTRL).with(F::AMD_SSBD);
+    let takes = |by, value| check_spec_ctrl(value, by, &guest, 3).is_ok();
+    assert!(takes(By::Guest, 1) && takes(By::Guest, 0) && takes(By::Host, 3));
+    assert!(!takes(By::Guest, 2) && !takes(By::Guest, 4) && !takes(By::Host, 4));
     // Registers that guests don't have aren't promised.
     assert_eq!(arch_capabilities(u64::MAX, 0) & (1 << 10 | 1 << 18 | 1 << 21 | 1 << 25), 0);
     assert_eq!(arch_capabilities(1, 1 << 5), 1 | 1 << 5 | 1 << 6);

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-const EFER: u64 = 0xc000_0080;
+const EFER: u32 = 0xc000_0080;
 const EFER_SVME: u64 = 1 << 12;
 
 /// Whose virtualization the machine has.
@@ -76,6 +76,11 @@ pub(crate) fn svm_is_on(cpu: u32) -> Result<Option<bool>> {
     if Processor::current()? != Processor::Amd {
         return Ok(None);
     }
+    Ok(host_msr(cpu, EFER)?.map(|efer| efer & EFER_SVME != 0))
+}
+
+/// Reads an MSR of a CPU; `None` where that can't be seen.
+pub(crate) fn host_msr(cpu: u32, index: u32) -> Result<Option<u64>> {
     let path = format!("/dev/cpu/{cpu}/msr");
     if !std::path::Path::new(&path).exists() {
         // Its exit status says nothing: the driver may be built in.
@@ -83,6 +88,7 @@ pub(crate) fn svm_is_on(cpu: u32) -> Result<Option<bool>> {
     }
     let Ok(file) = File::open(&path) else { return Ok(None) };
     let mut value = [0; 8];
-    file.read_exact_at(&mut value, EFER).with_context(|| format!("reading EFER from {path}"))?;
-    Ok(Some(u64::from_le_bytes(value) & EFER_SVME != 0))
+    file.read_exact_at(&mut value, index.into())
+        .with_context(|| format!("reading MSR {index:x} from {path}"))?;
+    Ok(Some(u64::from_le_bytes(value)))
 }

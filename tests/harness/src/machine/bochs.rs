@@ -72,6 +72,11 @@ impl Machine for Bochs {
         "/dev/ttyS1"
     }
 
+    fn boot_modules(&self) -> &'static [&'static str] {
+        // Cases look at the host's registers.
+        &["msr"]
+    }
+
     fn c_modules(&self) -> &'static [&'static str] {
         // APICv isn't right in Bochs (docs/machines.md).
         &["kvm-intel enable_apicv=0 nested=1"]

@@ -24,6 +24,7 @@ mod pv;
 mod quirk;
 mod run;
 mod smp;
+mod speculation;
 mod state;
 mod trace;
 mod tsc;
@@ -48,6 +49,7 @@ pub(super) const ALL: &[&[Case]] = &[
     mmio::CASES,
     memory::CASES,
     msr::CASES,
+    speculation::CASES,
     quirk::CASES,
     compat::CASES,
     trace::CASES,

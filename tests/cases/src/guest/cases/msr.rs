@@ -94,7 +94,7 @@ fn cpuid_limits() -> Result<()> {
 }
 
 /// Lets the guest read an MSR; none if that is a #GP.
-fn guest_rdmsr(vcpu: &mut Vcpu, index: u32) -> Result<Option<u64>> {
+pub(super) fn guest_rdmsr(vcpu: &mut Vcpu, index: u32) -> Result<Option<u64>> {
     vcpu.start(Mode::Long, guest!(64; "rdmsr", "hlt"))?;
     vcpu.change_regs(|regs| regs.rcx = index.into())?;
     if vcpu.run()? != Exit::Hlt {
@@ -107,7 +107,7 @@ fn guest_rdmsr(vcpu: &mut Vcpu, index: u32) -> Result<Option<u64>> {
 }
 
 /// Lets the guest write an MSR; false if that is a #GP.
-fn guest_wrmsr(vcpu: &mut Vcpu, index: u32, value: u64) -> Result<bool> {
+pub(super) fn guest_wrmsr(vcpu: &mut Vcpu, index: u32, value: u64) -> Result<bool> {
     vcpu.start(Mode::Long, guest!(64; "wrmsr", "hlt"))?;
     vcpu.change_regs(|regs| {
         (regs.rcx, regs.rax, regs.rdx) = (index.into(), value & 0xffff_ffff, value >> 32);
