@@ -6,6 +6,7 @@ use crate::{
     fields::Fields,
     global::{self, Global},
     host_state::Written,
+    l1d,
     msr_bitmap::MsrBitmap,
     nmi::SoftNmi,
     segments,
@@ -59,7 +60,7 @@ const CR4_OWNED: Cr4 = Cr4::PVI
     .union(Cr4::FSGSBASE);
 
 /// With second-level paging a guest that turns its caches off would only slow itself
-/// down: memory is coherent anyway (`KVM_X86_QUIRK_CD_NW_CLEARED`).
+/// down: memory is coherent anyway.
 const CACHE_OFF: Cr0 = Cr0::CD.union(Cr0::NW);
 
 /// Exceptions that always exit: a guest could keep the processor busy with #DB and #AC
@@ -114,6 +115,8 @@ pub(crate) struct VmxControl {
     rare: bool,
     /// Which NMIs are blocked, if the processor doesn't know.
     soft_nmi: SoftNmi,
+    /// Entries that flushed the L1 data cache and that nobody counted yet.
+    flushed: u64,
 }
 
 impl VmxControl {
@@ -152,6 +155,7 @@ impl VmxControl {
             debugged: false,
             rare: false,
             soft_nmi: SoftNmi::default(),
+            flushed: 0,
         };
         control.set_up(&vm.arch().settings);
         control.set_up_guest();
@@ -171,6 +175,11 @@ impl VmxControl {
     /// The guest physical address of the exit.
     pub(crate) fn guest_physical(&self) -> u64 {
         self.fields.get(Slot::GuestPhysical)
+    }
+
+    /// How many entries flushed the L1 data cache since this was asked last.
+    pub(crate) fn take_flushed(&mut self) -> u64 {
+        core::mem::take(&mut self.flushed)
     }
 
     /// Turns a primary control on or off.
@@ -698,6 +707,9 @@ impl Control for VmxControl {
         if self.written.prepare(&self.global.host, &loaded, exit_address, cpu) {
             // The CPU may have translations from when the vCPU was here last.
             self.flush = true;
+            if l1d::is_flushing() {
+                l1d::moved(cpu);
+            }
             if let Some(log) = &self.log {
                 // The first time it isn't known yet.
                 shared.log.populate(log.clone());
@@ -720,6 +732,9 @@ impl Control for VmxControl {
             self.written.refresh(&loaded, shared.segments.before_entry(off), off);
         }
         self.fields.write_back(&loaded);
+        if l1d::is_flushing() {
+            self.flushed = self.flushed.wrapping_add(l1d::before_entry(off).into());
+        }
         let (cr2, entering) = (&mut self.cr2, &mut self.entering);
         self.reason = guest_mode::in_guest(off, || {
             if host_state::cr2(off) != *cr2 {
@@ -766,6 +781,9 @@ impl Control for VmxControl {
     #[inline]
     fn left(shared: &VmxShared, cpu: Pinned<'_>) {
         shared.segments.restore(cpu);
+        if l1d::is_flushing() {
+            l1d::moved(cpu);
+        }
     }
 }
 

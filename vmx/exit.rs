@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! From an exit reason to its handler.
 
-use crate::{control::VmxControl, refusal, setup::Vmx};
+use crate::{control::VmxControl, l1d, refusal, setup::Vmx};
 use kernel::prelude::*;
 use kvm_emulate::{Exception, Stop};
 use kvm_paging::{addr::Gpa, entry::Access};
@@ -43,6 +43,9 @@ pub(crate) fn handle(cx: &mut Cx<'_, Vmx>) -> Result<Next> {
         Some(reason) if !reason.is_failed_entry() => reason,
         other => return refused(cx, other),
     };
+    if l1d::is_flushing() {
+        l1d::exited(cx, reason.exit());
+    }
     match reason.exit() {
         // The host took it.
         Exit::Interrupt => {

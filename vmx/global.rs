@@ -12,7 +12,7 @@ use kvm_sys::{
     module_cell::{Filled, ModuleCell},
     percpu::PerCpu,
     preempt::PreemptOff,
-    x86::{host_state::Crash, spec_ctrl},
+    x86::{host_state::Crash, l1d::Flusher, spec_ctrl},
 };
 use vmx_arch::{
     caps::VmxCaps,
@@ -38,6 +38,8 @@ pub(crate) struct Global {
     pub(crate) nested: bool,
     /// The kernel runs with IBRS, which slows guests that don't want it.
     pub(crate) ibrs: bool,
+    /// How L1 data caches are flushed.
+    pub(crate) flusher: Flusher,
     /// The processor has all fields.
     checked: Atomic<bool>,
 }
@@ -55,6 +57,7 @@ pub(crate) fn install(caps: VmxCaps, config: Config, nested: bool) -> Result<Fil
         host: HostState::read(),
         nested,
         ibrs: spec_ctrl::kernel_has_ibrs(),
+        flusher: Flusher::new()?,
         checked: Atomic::new(false),
     })
 }

@@ -7,7 +7,7 @@
 //!   what is in it; `exit`: from an exit reason to its handler; `refusal`: what is said when there
 //!   was no entry.
 //! - `global`: what all vCPUs share; `host_state`: what an exit loads; `msr_bitmap`: MSRs that
-//!   don't exit; `nmi`: which guest handles an NMI; `shared`, `vpid`: what else a vCPU has.
+//!   don't exit; `l1d`: caches that are flushed; `nmi`: which guest handles an NMI; `shared`, `vpid`: what else a vCPU has.
 #![deny(unsafe_code)]
 
 use global::{Global, OnCrash};
@@ -24,6 +24,7 @@ mod exit;
 mod fields;
 mod global;
 mod host_state;
+mod l1d;
 mod msr_bitmap;
 mod nmi;
 mod params;
@@ -50,6 +51,7 @@ struct KvmIntel {
     // Before what it uses.
     _on_crash: CrashCallback<OnCrash>,
     _host: Filled<Host>,
+    _l1d: l1d::Decided,
     _global: Filled<Global>,
 }
 
@@ -60,6 +62,7 @@ impl kernel::InPlaceModule for KvmIntel {
                 let (caps, config) = setup::check()?;
                 global::install(caps, config, setup::is_nested())?
             },
+            _l1d: l1d::Decided::new(),
             _host: host::install::<setup::Vmx>()?,
             _on_crash: CrashCallback::new(),
             provider <- Provider::new(),

@@ -11,7 +11,9 @@
 
 use kernel::{
     bindings,
-    str::CStr,
+    error::{from_result, Result},
+    ffi::{c_char, c_int},
+    str::{CStr, CStrExt as _},
     sync::atomic::{Atomic, AtomicType, Relaxed},
 };
 
@@ -103,6 +105,91 @@ impl Entry {
             },
         })
     }
+}
+
+/// A parameter that is read and written as text, declared with
+/// [`text_param!`](crate::text_param). The kernel calls one of the two at a time.
+pub trait Text: 'static {
+    /// Somebody wrote `text`, maybe before the module's code ran for the first time. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// Any: that of the write, or of loading the module.
+    fn set(text: &[u8]) -> Result;
+
+    /// What the file shows, in one line of less than a page.
+    fn get() -> &'static str;
+}
+
+impl Entry {
+    /// As [`Self::new`], for a parameter of text.
+    pub const fn of_text<T: Text>(name: &'static CStr, mode: u16) -> Self {
+        Self(bindings::kernel_param {
+            name: kernel::str::as_char_ptr_in_const_context(name),
+            mod_: &raw mut bindings::__this_module,
+            ops: <TextOperations<T>>::OPERATIONS,
+            perm: mode,
+            level: -1,
+            flags: 0,
+            __bindgen_anon_1: bindings::kernel_param__bindgen_ty_1 { arg: core::ptr::null_mut() },
+        })
+    }
+}
+
+struct TextOperations<T>(core::marker::PhantomData<T>);
+
+impl<T: Text> TextOperations<T> {
+    const OPERATIONS: &'static bindings::kernel_param_ops = &bindings::kernel_param_ops {
+        flags: 0,
+        set: Some(Self::set),
+        get: Some(Self::get),
+        free: None,
+    };
+
+    /// # Safety
+    ///
+    /// `text` ends in a NUL.
+    unsafe extern "C" fn set(text: *const c_char, _row: *const bindings::kernel_param) -> c_int {
+        // SAFETY: By the contract; the kernel doesn't call without a text.
+        let text = unsafe { CStr::from_char_ptr(text) };
+        from_result(|| T::set(text.to_bytes()).map(|()| 0))
+    }
+
+    /// # Safety
+    ///
+    /// `buffer` has a page.
+    unsafe extern "C" fn get(buffer: *mut c_char, _row: *const bindings::kernel_param) -> c_int {
+        let text = T::get().as_bytes();
+        // SAFETY: By the contract; a line is shorter.
+        unsafe {
+            core::ptr::copy_nonoverlapping(text.as_ptr(), buffer.cast(), text.len());
+            buffer.cast::<u8>().wrapping_add(text.len()).write(b'\n');
+        }
+        text.len().wrapping_add(1) as c_int
+    }
+}
+
+/// Declares a parameter of text: a type with [`Text`](crate::module_param::Text), its name, its mode
+/// and what modinfo says.
+#[macro_export]
+macro_rules! text_param {
+    ($type:ty, $name:literal, $mode:literal, $description:literal) => {
+        const _: () = {
+            const MODE: u16 = $mode;
+            assert!(MODE & !0o755 == 0 && MODE & 0o111 == 0, "no mode for a parameter");
+            const NAME: &::kernel::str::CStr =
+                match ::kernel::str::CStr::from_bytes_with_nul(concat!($name, "\0").as_bytes()) {
+                    Ok(name) => name,
+                    Err(_) => panic!("a NUL in a name"),
+                };
+            #[link_section = "__param"]
+            #[used(compiler)]
+            static ENTRY: $crate::module_param::Entry =
+                $crate::module_param::Entry::of_text::<$type>(NAME, MODE);
+        };
+        $crate::module_params!(@information "parm", $name, $description);
+        $crate::module_params!(@information "parmtype", $name, "charp");
+    };
 }
 
 /// The bytes of `text`, whose length is `N`; for strings in ELF sections.

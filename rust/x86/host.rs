@@ -12,7 +12,11 @@ use kvm_policy::{
 };
 use kvm_sys::{
     module_cell::{Filled, ModuleCell},
-    x86::{self, rdmsr},
+    x86::{
+        self,
+        l1d::{self, Flush},
+        rdmsr,
+    },
 };
 use x86_defs::msr;
 
@@ -122,13 +126,18 @@ fn feature_msrs<V: Vendor>() -> FeatureMsrs {
     // LFENCE serializes if the host made it so.
     let de_cfg = if V::AMD { rdmsr(msr::DE_CFG).unwrap_or(0) & DE_CFG_LFENCE } else { 0 };
     let host = if V::AMD { 0 } else { rdmsr(msr::ARCH_CAPABILITIES).unwrap_or(0) };
+    // A hypervisor in a guest has no L1 data cache to flush, if we do.
+    let immune = if l1d::now() == Flush::Never { 0 } else { SKIP_L1D_FLUSH };
     FeatureMsrs {
-        arch_capabilities: arch_capabilities(host, 0),
+        arch_capabilities: arch_capabilities(host, immune),
         platform_info: PLATFORM_CPUID_FAULT,
         ucode_rev,
         de_cfg,
     }
 }
+
+/// In IA32_ARCH_CAPABILITIES: entries needn't flush the L1 data cache.
+const SKIP_L1D_FLUSH: u64 = 1 << 3;
 
 /// Microcode revision of AMD guests; only a guest that looks for errata asks.
 pub(crate) const AMD_UCODE_REV: u64 = 0x0100_0065;

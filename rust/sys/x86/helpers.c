@@ -11,14 +11,17 @@
 #include <asm/fpu/api.h>
 #include <asm/fpu/types.h>
 #include <asm/fsgsbase.h>
+#include <asm/hardirq.h>
 #include <asm/mce.h>
 #include <asm/mmu_context.h>
 #include <asm/msr.h>
 #include <asm/nospec-branch.h>
 #include <asm/processor.h>
 #include <asm/segment.h>
+#include <asm/vmx.h>
 #include <linux/clocksource.h>
 #include <linux/irq_work.h>
+#include <linux/jump_label.h>
 #include <linux/thread_info.h>
 #include <linux/timekeeper_internal.h>
 
@@ -118,6 +121,76 @@ void kvm_helper_clear_divider(void);
 noinstr void kvm_helper_clear_divider(void)
 {
 	amd_clear_divider();
+}
+
+/* l1d.rs */
+
+/* Rust looks at the key by its place in a structure. */
+struct l1d_flushes {
+	struct static_key_false key;
+};
+
+extern struct l1d_flushes kvm_helper_l1d_flushes;
+struct l1d_flushes kvm_helper_l1d_flushes = { .key = STATIC_KEY_FALSE_INIT };
+
+bool kvm_helper_has_l1tf(void);
+bool kvm_helper_has_l1tf(void)
+{
+	return boot_cpu_has_bug(X86_BUG_L1TF);
+}
+
+/* 0: nothing, 1: some entries flush, 2: all, 3: all, whatever others say. */
+unsigned int kvm_helper_l1tf_wanted(void);
+unsigned int kvm_helper_l1tf_wanted(void)
+{
+	switch (l1tf_mitigation) {
+	case L1TF_MITIGATION_OFF:
+		return 0;
+	case L1TF_MITIGATION_FULL:
+		return 2;
+	case L1TF_MITIGATION_FULL_FORCE:
+		return 3;
+	default:
+		return 1;
+	}
+}
+
+unsigned int kvm_helper_l1tf_now(void);
+unsigned int kvm_helper_l1tf_now(void)
+{
+	return READ_ONCE(l1tf_vmx_mitigation);
+}
+
+void kvm_helper_l1tf_set(unsigned int flush, bool flushes);
+void kvm_helper_l1tf_set(unsigned int flush, bool flushes)
+{
+	WRITE_ONCE(l1tf_vmx_mitigation, flush);
+	if (flushes)
+		static_branch_enable(&kvm_helper_l1d_flushes.key);
+	else
+		static_branch_disable(&kvm_helper_l1d_flushes.key);
+}
+
+/* The kernel has the flag if the kernel has KVM for Intel's processors. */
+void kvm_helper_l1d_filled(void);
+void kvm_helper_l1d_filled(void)
+{
+#if IS_ENABLED(CONFIG_CPU_MITIGATIONS) && IS_ENABLED(CONFIG_KVM_INTEL)
+	raw_cpu_write(irq_stat.kvm_cpu_l1tf_flush_l1d, 1);
+#endif
+}
+
+bool kvm_helper_l1d_take_filled(void);
+bool kvm_helper_l1d_take_filled(void)
+{
+#if IS_ENABLED(CONFIG_CPU_MITIGATIONS) && IS_ENABLED(CONFIG_KVM_INTEL)
+	bool filled = kvm_get_cpu_l1tf_flush_l1d();
+
+	kvm_clear_cpu_l1tf_flush_l1d();
+	return filled;
+#else
+	return true;
+#endif
 }
 
 /* guest_exit.rs */

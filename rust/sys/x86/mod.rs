@@ -12,7 +12,7 @@
 //! - [`msr`]: model-specific registers.
 //! - [`user_return`]: those that may stay the guest's until userspace runs.
 //! - [`debugreg`]: debug registers.
-//! - [`spec_ctrl`]: speculation around a guest.
+//! - [`spec_ctrl`]: speculation around a guest; [`l1d`]: what is in the cache then.
 //! - [`host_state`], [`user_segments`], [`guest_exit`]: what VMX leaves to software.
 //! - [`tsc`]: the time-stamp counter, and clocks together with it.
 
@@ -21,6 +21,7 @@ pub mod fpregs;
 pub mod fpu;
 pub mod guest_exit;
 pub mod host_state;
+pub mod l1d;
 pub mod msr;
 pub mod spec_ctrl;
 pub mod trace;
@@ -84,6 +85,12 @@ impl Extension {
 /// Whether the host's paging has five levels.
 pub fn host_has_la57() -> bool {
     has_feature(own::X86_FEATURE_LA57)
+}
+
+/// Whether the processor keeps its caches coherent with accesses of its own of another memory
+/// type.
+pub fn has_self_snoop() -> bool {
+    has_feature(own::X86_FEATURE_SELFSNOOP)
 }
 
 /// Whether a guest may execute MWAIT: the processor has it, and its timer goes on

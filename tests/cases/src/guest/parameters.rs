@@ -23,6 +23,8 @@ pub(super) const CASES: &[Case] = &[
     Case::new("x86/parameters-ple-window", INTEL, pause_windows),
     Case::new("x86/parameters-vnmi", INTEL, soft_nmis),
     Case::new("x86/parameters-pml", INTEL, modification_log),
+    Case::new("x86/parameters-l1d-flush", INTEL, l1d_flush).with_karg("setcpuid=l1tf"),
+    Case::new("x86/parameters-l1d-flush-needless", INTEL, needless_l1d_flush),
 ];
 
 /// Loads the modules with `parameters` for the vendor's, which then shows `shown`.
@@ -153,6 +155,68 @@ fn next_nmi_waits_a_second() -> Result<()> {
     check_eq!(vcpu.regs()?.rsi, 1, "it went on in between");
     check_eq!((vcpu.events()?.nmi.masked, vcpu.events()?.nmi.pending), (1, 0));
     Ok(())
+}
+
+/// What the host's file says of the fault and guests.
+fn l1tf() -> Result<String> {
+    let path = "/sys/devices/system/cpu/vulnerabilities/l1tf";
+    fs::read_to_string(path).context(path)
+}
+
+/// Guests of a processor with L1 terminal fault run with a flushed L1 data cache, each time or
+/// when others may have left something in it.
+fn l1d_flush() -> Result<Outcome> {
+    const NAME: &str = "vmentry_l1d_flush";
+    let intel = Processor::Intel.vendor_module();
+    load("", &[])?;
+    let file = module::parameter(intel, NAME);
+    let read = || fs::read_to_string(&file).context("the parameter");
+    if read()? == "not required\n" {
+        return Ok(Outcome::Skipped("the processor can't be made to have the fault".into()));
+    }
+    check_eq!(read()?, "cond\n");
+    ensure!(l1tf()?.contains("VMX: conditional cache flushes"), "{}", l1tf()?);
+    let flushes = || -> Result<(u64, u64)> {
+        let vm = Vm::new()?;
+        let mut vcpu = vm.long(guest!(64;
+            "mov esi, 200", "2:", "xor eax, eax", "cpuid", "dec esi", "jnz 2b", "hlt"
+        ))?;
+        vcpu.expect(&Exit::Hlt)?;
+        let stats = Stats::open(vcpu.file())?;
+        Ok((stats.value("l1d_flush")?, stats.value("exits")?))
+    };
+    let (conditional, exits) = flushes()?;
+    ensure!(conditional > 0 && conditional < exits / 2, "{conditional} of {exits}: cond");
+    fs::write(&file, "always").context("always")?;
+    check_eq!(read()?, "always\n");
+    ensure!(l1tf()?.contains("VMX: cache flushes"), "{}", l1tf()?);
+    let (each, exits) = flushes()?;
+    ensure!(each + 2 >= exits && exits > 200, "{each} of {exits}: always");
+    fs::write(&file, "never").context("never")?;
+    check_eq!(read()?, "never\n");
+    ensure!(l1tf()?.contains("VMX: vulnerable"), "{}", l1tf()?);
+    check_eq!(flushes()?.0, 0, "never");
+    ensure!(fs::write(&file, "sometimes").is_err(), "'sometimes' is accepted");
+    module::unload_all()?;
+    ensure!(!l1tf()?.contains("VMX"), "without the module: {}", l1tf()?);
+    load("vmentry_l1d_flush=always", &[(NAME, "always")])?;
+    run(&["x86/micro-run-modes", "x86/micro-run-stays"])
+}
+
+/// Others have nothing to flush, whatever was asked for, if it is a word at all.
+fn needless_l1d_flush() -> Result<Outcome> {
+    const NAME: &str = "vmentry_l1d_flush";
+    let intel = Processor::Intel.vendor_module();
+    load("vmentry_l1d_flush=always", &[(NAME, "not required")])?;
+    let file = module::parameter(intel, NAME);
+    fs::write(&file, "never").context("never")?;
+    check_eq!(fs::read_to_string(&file)?, "not required\n");
+    ensure!(fs::write(&file, "sometimes").is_err(), "'sometimes' is accepted");
+    module::remove(intel)??;
+    let refused = module::insert_with(intel, "vmentry_l1d_flush=sometimes")?;
+    check_eq!(refused.err(), Some(nix::errno::Errno::EINVAL));
+    module::unload_all()?;
+    Ok(Outcome::Passed)
 }
 
 /// Where the processor logs writes they cost no faults, otherwise one for each page.
