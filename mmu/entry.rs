@@ -24,6 +24,8 @@ pub enum MemoryType {
     /// Write-back: ordinary memory. The guest's own choice still counts where
     /// the processor combines both.
     WriteBack,
+    /// Write-back whatever the guest chooses, where the processor can do that.
+    AlwaysWriteBack,
     /// Uncached, whatever the guest chooses: device memory.
     Uncached,
 }

@@ -17,7 +17,7 @@ use kvm_sys::{guest_mode, hw_pages::HwPages, irq::IrqOff, kick, x86::spec_ctrl};
 use kvm_x86::{
     control::{Control, Entry, Gprs},
     inject::Injected,
-    settings::no_exit,
+    settings::{no_exit, Quirk},
     speculation,
     trace::ExitRecord,
     vendor::X86,
@@ -65,6 +65,8 @@ pub(crate) struct SvmControl {
     debugged: bool,
     /// A software event on its way: RIP and length of the instruction.
     soft: Option<Soft>,
+    /// CR0.CD and CR0.NW are the guest's.
+    caches_by_guest: bool,
     /// SPEC_CTRL, if software has to switch it.
     spec_ctrl: Option<u64>,
     /// VIRT_SPEC_CTRL; 0 where nothing has to be done for it.
@@ -153,6 +155,7 @@ impl SvmControl {
             stepping: None,
             debugged: false,
             soft: None,
+            caches_by_guest: !vm.arch().settings.has_quirk(Quirk::CdNwCleared),
             spec_ctrl: None,
             virtual_spec_ctrl: 0,
         };
@@ -406,7 +409,7 @@ impl Control for SvmControl {
 
     fn set_cr0(&mut self, cr0: Cr0) {
         self.cr0 = cr0;
-        self.vmcb.save.cr0 = (cr0 & !CACHE_OFF).bits();
+        self.vmcb.save.cr0 = (cr0 & !self.cleared_in_cr0()).bits();
         self.changed(Clean::CONTROL_REGISTERS);
         let hides = self.hides_cr0();
         self.intercept(Intercept::read_cr(0), hides);
@@ -534,6 +537,11 @@ impl Control for SvmControl {
             self.intercept_msr(msr, !may(msr, false), !may(msr, true));
         }
         self.changed(Clean::PERMISSION_MAPS);
+    }
+
+    fn set_caches_by_guest(&mut self, by_guest: bool) {
+        self.caches_by_guest = by_guest;
+        self.set_cr0(self.cr0);
     }
 
     fn spec_ctrl(&self) -> u64 {
@@ -796,14 +804,23 @@ impl Control for SvmControl {
 const RAX: usize = 0;
 const RSP: usize = 4;
 
-/// With nested paging a guest that turns its caches off would only slow itself
-/// down: memory is coherent anyway (`KVM_X86_QUIRK_CD_NW_CLEARED`).
+/// With nested paging a guest that turns its caches off only slows itself down: memory is
+/// coherent anyway ([`Quirk::CdNwCleared`]).
 const CACHE_OFF: Cr0 = Cr0::CD.union(Cr0::NW);
 
 impl SvmControl {
     /// Whether the guest runs with another CR0 than it sees.
     fn hides_cr0(&self) -> bool {
-        self.cr0.intersects(CACHE_OFF)
+        self.cr0.intersects(self.cleared_in_cr0())
+    }
+
+    /// What the processor isn't to know of the guest's CR0.
+    fn cleared_in_cr0(&self) -> Cr0 {
+        if self.caches_by_guest {
+            Cr0::empty()
+        } else {
+            CACHE_OFF
+        }
     }
 
     /// The delivery of a software event was interrupted. If the guest's own

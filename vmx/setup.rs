@@ -68,6 +68,7 @@ impl Paging for Vmx {
     type Tags = ();
     // The type in the table is all there is.
     const DEVICE_MEMORY: MemoryType = MemoryType::Uncached;
+    const ORDINARY_MEMORY: MemoryType = MemoryType::AlwaysWriteBack;
 
     fn config() -> Result<(Ept, PagingCaps)> {
         let caps = global::get()?.caps.paging;

@@ -55,6 +55,7 @@ impl Format for Ept {
         }
         raw |= match leaf.memory_type {
             MemoryType::WriteBack => TYPE_WRITE_BACK,
+            MemoryType::AlwaysWriteBack => TYPE_WRITE_BACK | IGNORE_PAT,
             MemoryType::Uncached => IGNORE_PAT,
         };
         if level != Level::Page4K {
@@ -90,6 +91,8 @@ impl Format for Ept {
     fn memory_type(&self, entry: Entry) -> MemoryType {
         if entry.0 & IGNORE_PAT == 0 {
             MemoryType::WriteBack
+        } else if entry.0 & TYPE_WRITE_BACK != 0 {
+            MemoryType::AlwaysWriteBack
         } else {
             MemoryType::Uncached
         }
@@ -143,6 +146,10 @@ mod tests {
             memory_type: MemoryType::WriteBack,
         };
         assert_eq!(Ept::new(true).leaf(Level::Page4K, leaf).0, 1 << 52 | 0x0123_4337);
+        let always = Leaf { memory_type: MemoryType::AlwaysWriteBack, ..leaf };
+        let entry = Ept::new(true).leaf(Level::Page4K, always);
+        assert_eq!(entry.0, 1 << 52 | 0x0123_4377);
+        assert_eq!(Ept::new(true).memory_type(entry), MemoryType::AlwaysWriteBack);
         assert_eq!(Ept::new(true).table(Pfn::new(0x1234), Level::Page2M).0, 0x0123_4107);
     }
 }

@@ -5,7 +5,10 @@
 //! [`TwoLevel`] is for processors with tables in memory; [`NoTables`] for an
 //! architecture that has none yet.
 
-use core::marker::PhantomData;
+use core::{
+    marker::PhantomData,
+    sync::atomic::{AtomicBool, Ordering},
+};
 use kernel::{error::Result, prelude::*, sync::rcu};
 use kvm_paging::{
     addr::{Gfn, Pfn},
@@ -68,6 +71,14 @@ pub trait SecondLevel: Send + Sync + Sized + 'static {
 
     /// How the format wants device memory mapped.
     fn device_memory(&self) -> MemoryType;
+
+    /// How it wants ordinary memory mapped.
+    fn ordinary_memory(&self) -> MemoryType {
+        MemoryType::WriteBack
+    }
+
+    /// The guest's own memory types are to count from now on, where they can.
+    fn follow_guest_types(&self) {}
 
     /// Fills a reserve up. May sleep.
     ///
@@ -197,6 +208,9 @@ pub trait Paging: 'static {
     /// the guest's own types decide anyway.
     const DEVICE_MEMORY: MemoryType;
 
+    /// How ordinary memory is mapped, unless the guest's own types are to count.
+    const ORDINARY_MEMORY: MemoryType = MemoryType::WriteBack;
+
     /// The format and the geometry that this processor has. Called once for each
     /// VM.
     ///
@@ -218,6 +232,7 @@ pub struct TwoLevel<P: Paging> {
     caps: PagingCaps,
     frames: u64,
     tags: P::Tags,
+    follows_guest_types: AtomicBool,
     root: <MemoryOf<P> as TableMemory>::Root,
     _paging: PhantomData<fn() -> P>,
 }
@@ -266,7 +281,15 @@ impl<P: Paging> SecondLevel for TwoLevel<P> {
         let reach = P::Format::GEOMETRY.reach(caps.root);
         let bits = P::physical_bits().saturating_sub(kvm_paging::addr::PAGE_SHIFT);
         let frames = reach.min(1_u64.checked_shl(bits).unwrap_or(u64::MAX));
-        Ok(Self { format, caps, frames, tags: P::Tags::new()?, root, _paging: PhantomData })
+        Ok(Self {
+            format,
+            caps,
+            frames,
+            tags: P::Tags::new()?,
+            follows_guest_types: AtomicBool::new(false),
+            root,
+            _paging: PhantomData,
+        })
     }
 
     fn root(&self) -> u64 {
@@ -284,6 +307,18 @@ impl<P: Paging> SecondLevel for TwoLevel<P> {
 
     fn device_memory(&self) -> MemoryType {
         P::DEVICE_MEMORY
+    }
+
+    fn ordinary_memory(&self) -> MemoryType {
+        if self.follows_guest_types.load(Ordering::Relaxed) {
+            MemoryType::WriteBack
+        } else {
+            P::ORDINARY_MEMORY
+        }
+    }
+
+    fn follow_guest_types(&self) {
+        self.follows_guest_types.store(true, Ordering::Relaxed);
     }
 
     #[inline]

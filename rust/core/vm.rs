@@ -162,7 +162,7 @@ impl<A: Arch> Vm<A> {
     }
 
     /// Calls `f` with the memory of each address space that was used.
-    pub(crate) fn each_memory(&self, mut f: impl FnMut(&Memory<A>)) {
+    pub fn each_memory(&self, mut f: impl FnMut(&Memory<A>)) {
         f(&self.memory);
         if let Some(second) = self.second.as_ref() {
             f(second);

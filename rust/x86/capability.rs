@@ -6,7 +6,7 @@ use crate::{
     host,
     ioctl::sync_regs,
     irqchip, pv,
-    settings::{no_exit, QUIRKS},
+    settings::{no_exit, quirks},
     vendor::{Vendor, X86},
 };
 use kvm_core::{arch::Arch, vm::Vm};
@@ -59,7 +59,7 @@ pub(crate) fn check<V: Vendor>(capability: u32) -> u32 {
         | KVM_CAP_VCPU_ATTRIBUTES => 1,
         KVM_CAP_X86_DISABLE_EXITS if V::CAN_RUN => no_exit::allowed(),
         KVM_CAP_ADJUST_CLOCK => pv::clock::FLAGS,
-        KVM_CAP_DISABLE_QUIRKS2 => QUIRKS as u32,
+        KVM_CAP_DISABLE_QUIRKS2 => quirks::<V>() as u32,
         KVM_CAP_MCE => MAX_BANKS as u32,
         KVM_CAP_SYNC_REGS => sync_regs::ALL as u32,
         KVM_CAP_XCRS => u32::from(xcr::supported_xcr0() != 0),

@@ -93,6 +93,8 @@ pub trait Control: Send {
     fn user_msrs(&self) -> &[(UserMsr, u64)] {
         &[]
     }
+    /// Whether the guest's CR0.CD and CR0.NW count, where they can.
+    fn set_caches_by_guest(&mut self, _by_guest: bool) {}
     /// The guest's SPEC_CTRL.
     fn spec_ctrl(&self) -> u64;
     /// Sets it to a value that the processor takes. As long as it was never anything but 0 the guest

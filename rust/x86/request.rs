@@ -22,6 +22,8 @@ pub(crate) const RTC_STATUS: Request = Request::of_arch(3);
 pub(crate) const PAGE_CAME: Request = Request::of_arch(10);
 /// The guest may access other MSRs.
 pub(crate) const MSR_FILTER: Request = Request::of_arch(9);
+/// Some quirks are off now.
+pub(crate) const QUIRKS: Request = Request::of_arch(12);
 /// The 8254's host timer went off.
 pub(crate) const PIT_TICK: Request = Request::of_arch(4);
 /// Send the IOAPIC's interrupts that were held back.

@@ -15,6 +15,7 @@ use crate::{
     outcome::Next,
     pv::{async_fault, clock, steal},
     quick, request,
+    settings::Quirk,
     state::{Activity, Cx},
     trace, userspace,
     vendor::Vendor,
@@ -141,6 +142,10 @@ fn serve<V: Vendor>(cx: &mut Cx<'_, V>, requests: Taken) -> Result<Next> {
     }
     if requests.has(request::MSR_FILTER) {
         msr_filter::changed(cx);
+    }
+    if requests.has(request::QUIRKS) {
+        let by_guest = !cx.vm.arch().settings.has_quirk(Quirk::CdNwCleared);
+        cx.state.control.set_caches_by_guest(by_guest);
     }
     if requests.has(request::PAUSE_WINDOW) {
         exit::pause::rested(cx);

@@ -4,6 +4,7 @@
 //! Userspace sets these before it runs the VM; a vCPU that runs meanwhile sees a
 //! change at some later moment. Each is a word of its own and orders nothing.
 
+use crate::vendor::Vendor;
 use kernel::sync::atomic::{Atomic, Relaxed};
 
 /// Behaviour that is as it always was, although processors behave otherwise;
@@ -13,6 +14,9 @@ use kernel::sync::atomic::{Atomic, Relaxed};
 pub enum Quirk {
     /// LINT0 of the vCPU that boots comes out of reset open for the 8259.
     Lint0Reenabled = 1 << 0,
+    /// CR0.CD and CR0.NW don't reach the processor: firmware may forget them, and memory is
+    /// coherent anyway. On Intel's processors they never do.
+    CdNwCleared = 1 << 1,
     /// The local APIC's register page stays when the APIC is turned off.
     LapicMmioHole = 1 << 2,
     /// An OUT to port 0x7e is over before userspace sees it.
@@ -29,10 +33,19 @@ pub enum Quirk {
     SlotZapAll = 1 << 7,
     /// A vCPU begins with the feature MSRs that its host can give, not with zeroes.
     StuffFeatureMsrs = 1 << 8,
+    /// Memory is write-back whatever the guest's PAT says, on Intel's processors.
+    IgnoreGuestPat = 1 << 9,
 }
 
-/// Quirks that can be turned off.
-pub const QUIRKS: u64 = Quirk::Lint0Reenabled as u64
+/// Quirks that can be turned off, if only because they do nothing here.
+pub(crate) fn quirks<V: Vendor>() -> u64 {
+    // A processor that doesn't watch its own caches would see two contents of one line.
+    let has_choice = V::AMD || kvm_sys::x86::has_self_snoop();
+    QUIRKS | if has_choice { Quirk::IgnoreGuestPat as u64 } else { 0 }
+}
+
+const QUIRKS: u64 = Quirk::Lint0Reenabled as u64
+    | Quirk::CdNwCleared as u64
     | Quirk::LapicMmioHole as u64
     | Quirk::Out7eIncRip as u64
     | Quirk::MiscEnableNoMwait as u64

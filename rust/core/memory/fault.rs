@@ -13,7 +13,7 @@ use crate::{
 use kernel::{error::Result, prelude::*, sync::Arc};
 use kvm_paging::{
     addr::{Gfn, Gpa, Hva, PAGE_SHIFT, PAGE_SIZE},
-    entry::{Access, Leaf, MemoryType},
+    entry::{Access, Leaf},
     flush::FlushDebt,
     level::Level,
     map::Sizes,
@@ -303,7 +303,7 @@ impl<A: Arch> Memory<A> {
             memory_type: if page.is_device() {
                 self.tables.device_memory()
             } else {
-                MemoryType::WriteBack
+                self.tables.ordinary_memory()
             },
         };
         // A page that is logged becomes writable when it is written to.

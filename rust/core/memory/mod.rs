@@ -264,6 +264,11 @@ impl<A: Arch> Memory<A> {
         Writer { sections: &self.sections, vcpu, space: self.number }
     }
 
+    /// The guest's own memory types are to count in what is mapped from now on, where they can.
+    pub fn follow_guest_types(&self) {
+        self.tables.follow_guest_types();
+    }
+
     /// Lets vCPUs forget what was removed.
     pub(crate) fn pay(&self, debt: FlushDebt) {
         if let Some((first, frames)) = debt.range() {

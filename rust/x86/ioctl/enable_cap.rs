@@ -4,7 +4,8 @@
 use crate::{
     irqchip,
     msr_filter::seen,
-    settings::{no_exit, QUIRKS},
+    request,
+    settings::{no_exit, quirks, Quirk},
     state::Cx,
     vendor::{Vendor, X86},
 };
@@ -29,10 +30,11 @@ pub(crate) fn enable<V: Vendor>(vm: &Vm<X86<V>>, wanted: &EnableCap) -> Result<u
     let settings = &vm.arch().settings;
     let [arg, ..] = wanted.args;
     match wanted.cap {
-        KVM_CAP_DISABLE_QUIRKS2 if arg & !QUIRKS != 0 => return Err(EINVAL),
-        KVM_CAP_DISABLE_QUIRKS2 => settings.add_quirks_off(arg),
-        // Older than the check of the bits.
-        KVM_CAP_DISABLE_QUIRKS => settings.add_quirks_off(arg & QUIRKS),
+        KVM_CAP_DISABLE_QUIRKS2 if arg & !quirks::<V>() != 0 => return Err(EINVAL),
+        // The older one doesn't check the bits.
+        KVM_CAP_DISABLE_QUIRKS | KVM_CAP_DISABLE_QUIRKS2 => {
+            turn_quirks_off(vm, arg & quirks::<V>());
+        }
         // The vCPU that boots has to be among them.
         KVM_CAP_MAX_VCPU_ID if u64::from(settings.boot_cpu()) > arg => return Err(EINVAL),
         KVM_CAP_MAX_VCPU_ID => vm.choose_max_vcpu_id(arg)?,
@@ -50,6 +52,17 @@ pub(crate) fn enable<V: Vendor>(vm: &Vm<X86<V>>, wanted: &EnableCap) -> Result<u
         _ => return Err(EINVAL),
     }
     Ok(0)
+}
+
+fn turn_quirks_off<V: Vendor>(vm: &Vm<X86<V>>, quirks: u64) {
+    vm.arch().settings.add_quirks_off(quirks);
+    if quirks & Quirk::IgnoreGuestPat as u64 != 0 {
+        // What is mapped already stays as it is.
+        vm.each_memory(|memory| memory.follow_guest_types());
+    }
+    for vcpu in vm.vcpus().iter() {
+        vcpu.request(request::QUIRKS);
+    }
 }
 
 /// `KVM_ENABLE_CAP` of a vCPU.

@@ -4,13 +4,19 @@
 use super::super::vcpu::Vcpu;
 use super::*;
 use crate::processor::Processor;
+use micro::stats::Stats;
 
 pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-quirk-hypercall", hypercall),
     Case::guest("x86/micro-quirk-hypercall-read-only", hypercall_read_only),
     Case::guest("x86/micro-quirk-out-7e", out_7e),
     Case::guest("x86/micro-quirk-feature-msrs", feature_msrs),
+    Case::guest("x86/micro-quirk-caches", caches),
+    Case::guest("x86/micro-quirk-memory-types", memory_types),
 ];
+
+/// `KVM_X86_QUIRK_IGNORE_GUEST_PAT`.
+const IGNORE_GUEST_PAT: u32 = 1 << 9;
 
 /// Bit of a page-table entry.
 const WRITABLE: u64 = 2;
@@ -61,6 +67,60 @@ fn hypercall() -> Result<()> {
     check_eq!(bytes_at_code(&vm)?, foreign);
     let mut vcpu = caller(&Vm::new()?, own)?;
     vcpu.expect(&Exit::Hlt)
+}
+
+/// On AMD's processors a guest that turns its caches off has them on all the same, and exits to be
+/// told otherwise; or it has what it wants, and reads CR0 by itself.
+fn caches() -> Result<()> {
+    const READS: u64 = 1000;
+    let exits = |vm: &Vm| -> Result<u64> {
+        let mut vcpu = vm.long(guest!(64;
+            "mov rax, cr0", "bts rax, 30", "mov cr0, rax",
+            "mov ecx, {count}", "2:", "mov rbx, cr0", "bt rbx, 30", "jnc 3f",
+            "dec ecx", "jnz 2b",
+            "3: hlt";
+            count = READS as u32
+        ))?;
+        vcpu.expect(&Exit::Hlt)?;
+        check_eq!(vcpu.regs()?.rcx, 0, "reads of CR0 without CD");
+        ensure!(vcpu.sregs()?.cr0 & 1 << 30 != 0, "what the VMM sees has no CD");
+        Stats::open(vcpu.file())?.value("exits")
+    };
+    let vm = Vm::new()?;
+    let with = exits(&vm)?;
+    let vm = Vm::new()?;
+    turn_off(&vm, abi::KVM_X86_QUIRK_CD_NW_CLEARED)?;
+    let without = exits(&vm)?;
+    ensure!(without < READS / 2, "{without} exits without the quirk");
+    let amd = Processor::current()? == Processor::Amd;
+    ensure!(!amd || with >= READS, "{with} exits with the quirk");
+    Ok(())
+}
+
+/// On Intel's processors the guest's PAT doesn't count unless userspace wants that, which takes
+/// a processor that watches its own caches.
+fn memory_types() -> Result<()> {
+    let info = std::fs::read_to_string("/proc/cpuinfo").context("/proc/cpuinfo")?;
+    let flags = info.lines().find(|line| line.starts_with("flags")).context("no flags")?;
+    let has_choice = Processor::current()? == Processor::Amd
+        || flags.split_whitespace().any(|flag| flag == "ss");
+    let vm = Vm::new()?;
+    let cap = abi::KVM_CAP_DISABLE_QUIRKS2;
+    let is_offered = vm.capability(cap)? & IGNORE_GUEST_PAT != 0;
+    check_eq!(is_offered, has_choice, "the quirk can be turned off");
+    let result = vm.enable(cap, [IGNORE_GUEST_PAT.into(), 0, 0, 0]);
+    check_eq!(result.err(), (!has_choice).then_some(Errno::EINVAL));
+    let mut vcpu = vm.long(guest!(64;
+        // Everything uncached, and back.
+        "mov ecx, 0x277", "xor eax, eax", "xor edx, edx", "wrmsr",
+        "mov rbx, {data}", "mov dword ptr [rbx], 0x1234", "mov esi, [rbx]",
+        "mov eax, 0x00070406", "mov edx, eax", "wrmsr",
+        "mov edi, [rbx]", "hlt";
+        data = DATA
+    ))?;
+    vcpu.expect(&Exit::Hlt)?;
+    check_eq!((vcpu.regs()?.rsi, vcpu.regs()?.rdi), (0x1234, 0x1234));
+    Ok(())
 }
 
 /// Where the guest itself may not write, it gets the page fault of the write.
