@@ -24,12 +24,19 @@ use kvm_paging::{
     flush::FlushDebt,
     ring::{Batch, Refused, RingSize},
 };
-use kvm_sys::{anon_file::Mapping, process, shared_page::SharedPage};
+use kvm_sys::{
+    anon_file::Mapping,
+    process,
+    shared_page::SharedPage,
+    trace::{kvm_dirty_ring_push, kvm_dirty_ring_reset, Ring},
+};
 use kvm_uapi::memory::{dirty_gfn, DIRTY_GFN_DIRTY, DIRTY_GFN_RESET};
 
 /// The ring of a vCPU, on pages that userspace maps.
 pub(crate) struct DirtyRing {
     size: RingSize,
+    /// The vCPU's, for who traces.
+    index: u32,
     pages: KVec<SharedPage>,
     /// Entries that were ever added.
     added: AtomicU32,
@@ -40,12 +47,13 @@ pub(crate) struct DirtyRing {
 }
 
 impl DirtyRing {
-    fn new(size: RingSize, requests: Arc<Requests>) -> Result<Self> {
+    fn new(size: RingSize, index: u32, requests: Arc<Requests>) -> Result<Self> {
         let mut pages = KVec::with_capacity(size.pages(), GFP_KERNEL_ACCOUNT)?;
         for _ in 0..size.pages() {
             pages.push(SharedPage::new()?, GFP_KERNEL_ACCOUNT)?;
         }
-        Ok(Self { size, pages, added: AtomicU32::new(0), reset: AtomicU32::new(0), requests })
+        let (added, reset) = (AtomicU32::new(0), AtomicU32::new(0));
+        Ok(Self { size, index, pages, added, reset, requests })
     }
 
     /// Notes a write to a page of a slot, after the write became possible.
@@ -64,9 +72,20 @@ impl DirtyRing {
         }
         if let Some(entry) = self.entry(at) {
             entry.set(slot, page);
+            kvm_dirty_ring_push(|| self.state(), slot, page);
         }
         if self.is_nearly_full() {
             self.requests.set(Request::RING_FULL);
+        }
+    }
+
+    /// Where it stands.
+    fn state(&self) -> Ring {
+        let (added, reset) = (&self.added, &self.reset);
+        Ring {
+            index: self.index,
+            added: added.load(Ordering::Relaxed),
+            reset: reset.load(Ordering::Relaxed),
         }
     }
 
@@ -176,11 +195,15 @@ impl Rings {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn ring(&self, requests: &Arc<Requests>) -> Result<Option<Arc<DirtyRing>>> {
+    pub(crate) fn ring(
+        &self,
+        index: u32,
+        requests: &Arc<Requests>,
+    ) -> Result<Option<Arc<DirtyRing>>> {
         let Ok(size) = RingSize::of_bytes(self.bytes.load(Ordering::Relaxed)) else {
             return Ok(None);
         };
-        let ring = DirtyRing::new(size, requests.clone())?;
+        let ring = DirtyRing::new(size, index, requests.clone())?;
         Ok(Some(Arc::new(ring, GFP_KERNEL_ACCOUNT)?))
     }
 }
@@ -239,6 +262,7 @@ pub(crate) fn reset<A: Arch>(vm: &Vm<A>) -> Result<u32> {
         if let Some(last) = batch {
             debt = debt.merge(vm.protect_batch(&last));
         }
+        kvm_dirty_ring_reset(|| ring.state());
     }
     vm.memory().pay(debt);
     Ok(count)

@@ -29,7 +29,7 @@ use kvm_sys::{
     process,
     runner::Runner,
     shared_page::SharedPage,
-    trace::kvm_userspace_exit,
+    trace::{kvm_dirty_ring_exit, kvm_userspace_exit},
 };
 use kvm_uapi::{
     ioctl::{self, KVMIO, KVM_GET_STATS_FD, KVM_RUN, KVM_SET_SIGNAL_MASK},
@@ -72,7 +72,7 @@ impl<A: Arch> Vcpu<A> {
             let new_state = A::new_vcpu(vm, id, index);
             let kick = Arc::new(Kick::new(), GFP_KERNEL_ACCOUNT)?;
             let requests = Arc::new(Requests::new(), GFP_KERNEL_ACCOUNT)?;
-            let ring = vm.rings().ring(&requests)?;
+            let ring = vm.rings().ring(index, &requests)?;
             let new_shared = A::new_vcpu_shared(vm, id, index, kick.clone());
             Ok(try_pin_init!(Self {
                 id,
@@ -138,6 +138,7 @@ impl<A: Arch> Vcpu<A> {
         let is_full = self.ring().is_some_and(|ring| ring.is_nearly_full());
         if is_full {
             self.requests.put_back(taken);
+            kvm_dirty_ring_exit(self.id);
         }
         is_full
     }

@@ -104,3 +104,53 @@ fn trace_mmio(gpa: u64, len: u8, what: Mmio) {
     // SAFETY: It copies at most eight bytes of the value.
     unsafe { rust_do_trace_kvm_mmio(kind, c_int::from(len.min(8)), gpa, value) };
 }
+
+/// Where a dirty ring stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Ring {
+    /// The vCPU's.
+    pub index: u32,
+    /// Entries that were ever added.
+    pub added: u32,
+    /// How many of them are free again.
+    pub reset: u32,
+}
+
+#[allow(improper_ctypes, reason = "as above")]
+extern "C" {
+    static __tracepoint_kvm_dirty_ring_push: kernel::bindings::tracepoint;
+    static __tracepoint_kvm_dirty_ring_reset: kernel::bindings::tracepoint;
+    static __tracepoint_kvm_dirty_ring_exit: kernel::bindings::tracepoint;
+    fn kvm_helper_trace_ring_push(index: c_int, added: u32, reset: u32, slot: u32, offset: u64);
+    fn kvm_helper_trace_ring_reset(index: c_int, added: u32, reset: u32);
+    fn kvm_helper_trace_ring_exit(vcpu_id: c_int);
+}
+
+/// A page of a slot was noted in a dirty ring.
+#[inline(always)]
+pub fn kvm_dirty_ring_push(ring: impl FnOnce() -> Ring, slot: u32, page: u64) {
+    if is_traced!(__tracepoint_kvm_dirty_ring_push) {
+        let Ring { index, added, reset } = ring();
+        // SAFETY: It copies numbers.
+        unsafe { kvm_helper_trace_ring_push(index as c_int, added, reset, slot, page) };
+    }
+}
+
+/// Entries of a dirty ring are free again.
+#[inline(always)]
+pub fn kvm_dirty_ring_reset(ring: impl FnOnce() -> Ring) {
+    if is_traced!(__tracepoint_kvm_dirty_ring_reset) {
+        let Ring { index, added, reset } = ring();
+        // SAFETY: As above.
+        unsafe { kvm_helper_trace_ring_reset(index as c_int, added, reset) };
+    }
+}
+
+/// A vCPU leaves its guest because its dirty ring is nearly full.
+#[inline(always)]
+pub fn kvm_dirty_ring_exit(vcpu_id: u32) {
+    if is_traced!(__tracepoint_kvm_dirty_ring_exit) {
+        // SAFETY: As above.
+        unsafe { kvm_helper_trace_ring_exit(vcpu_id as c_int) };
+    }
+}

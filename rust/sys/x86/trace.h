@@ -299,6 +299,23 @@ TRACE_EVENT(kvm_eoi,
 	TP_printk("apicid %x vector %d", __entry->apicid, __entry->vector)
 );
 
+TRACE_EVENT(kvm_ple_window_update,
+	TP_PROTO(unsigned int vcpu_id, unsigned int new, unsigned int old),
+	TP_ARGS(vcpu_id, new, old),
+	TP_STRUCT__entry(
+		__field(unsigned int,	vcpu_id)
+		__field(unsigned int,	new)
+		__field(unsigned int,	old)
+	),
+	TP_fast_assign(
+		__entry->vcpu_id = vcpu_id;
+		__entry->new = new;
+		__entry->old = old;
+	),
+	TP_printk("vcpu %u old %u new %u (%s)", __entry->vcpu_id, __entry->old,
+		  __entry->new, __entry->old < __entry->new ? "growed" : "shrinked")
+);
+
 TRACE_EVENT(kvm_msi_set_irq,
 	TP_PROTO(u64 address, u64 data),
 	TP_ARGS(address, data),

@@ -52,6 +52,8 @@ tracepoints! {
     fn kvm_cr(rw: c_uint, number: c_uint, value: u64);
     /// An interrupt was handled; -1 if there was none.
     fn kvm_eoi(apic_id: u32, vector: c_int);
+    /// A guest may spin for another time.
+    fn kvm_ple_window_update(vcpu_id: c_uint, new: c_uint, old: c_uint);
     /// A message-signalled interrupt.
     fn kvm_msi_set_irq(address: u64, data: u64);
 }

@@ -4,6 +4,7 @@
 use crate::{control::Control, emulate, outcome::Next, state::Cx, vendor::Vendor};
 use kernel::error::Result;
 pub use kvm_policy::pause_window::PauseWindows;
+use kvm_sys::x86::trace::kvm_ple_window_update;
 
 /// Lets others run: whoever has the lock may be waiting for a CPU. The next loop may be
 /// longer.
@@ -27,6 +28,10 @@ pub(crate) fn rested<V: Vendor>(cx: &mut Cx<'_, V>) {
 }
 
 fn set_window<V: Vendor>(cx: &mut Cx<'_, V>, window: u32) {
+    let old = cx.state.control.pause_window();
+    if window != old {
+        kvm_ple_window_update(|| (cx.vcpu.id(), window, old));
+    }
     cx.state.control.set_pause_window(window);
     cx.vcpu.shared().set_spun(window != V::pause_windows().first);
 }

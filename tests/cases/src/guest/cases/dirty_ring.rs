@@ -5,6 +5,7 @@ use nix::sys::mman::{MapFlags, ProtFlags};
 
 use super::super::thread::beside;
 use super::super::vcpu::Vcpu;
+use super::trace::Trace;
 use super::*;
 
 pub(super) const CASES: &[Case] = &[
@@ -15,6 +16,7 @@ pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-ring-nonsense", nonsense),
     Case::guest("x86/micro-ring-harvest", harvest),
     Case::guest("x86/micro-ring-refused", refused),
+    Case::guest("x86/micro-ring-trace", trace),
 ];
 
 /// Where the logged slot, number 1, lies.
@@ -102,6 +104,29 @@ fn touch(vcpu: &mut Vcpu, pages: &[usize]) -> Result<()> {
         vcpu.expect_out(0x10, &[0])?;
     }
     Ok(())
+}
+
+/// Who traces sees entries come and go, and the vCPU leave.
+fn trace() -> Result<()> {
+    let ram = Ram::new(SIZE)?;
+    let vm = logged_vm(&ram)?;
+    let mut vcpu = writer(&vm)?;
+    let mut ring = Ring::of(&vcpu)?;
+    let trace =
+        Trace::new(&["kvm_dirty_ring_push", "kvm_dirty_ring_reset", "kvm_dirty_ring_exit"])?;
+    touch(&mut vcpu, &[5, 7])?;
+    trace.expect("kvm_dirty_ring_push", &["ring 0: ", "slot 1 offset 0x5 "])?;
+    trace.expect("kvm_dirty_ring_push", &["ring 0: ", "slot 1 offset 0x7 "])?;
+    check_eq!(written(&vm, &mut ring)?, [5, 7]);
+    trace.expect("kvm_dirty_ring_reset", &["ring 0: dirty 0x2 reset 0x2 (used 0)"])?;
+    for page in 0..ENTRIES {
+        vcpu.change_regs(|regs| regs.rbx = PLACE + 4096 * page as u64)?;
+        if vcpu.run()? != (Exit::Out { port: 0x10, size: 1, data: vec![0] }) {
+            check_eq!(vcpu.run_page().exit_reason, 31, "KVM_EXIT_DIRTY_RING_FULL");
+            return trace.expect("kvm_dirty_ring_exit", &["vcpu 0"]);
+        }
+    }
+    bail!("the ring was never full")
 }
 
 /// The ring has the pages that were written to, each once, and again after it was reset.

@@ -50,16 +50,20 @@ const FIELDS: &[(&str, &[Field])] = &[
     ("kvm_msi_set_irq", &[("address", 8, 8), ("data", 16, 8)]),
     ("kvm_fast_mmio", &[("gpa", 8, 8)]),
     ("kvm_vcpu_wakeup", &[("ns", 8, 8), ("waited", 16, 1), ("valid", 17, 1)]),
+    ("kvm_ple_window_update", &[("vcpu_id", 8, 4), ("new", 12, 4), ("old", 16, 4)]),
+    ("kvm_dirty_ring_push", &[("index", 8, 4), ("slot", 20, 4), ("offset", 24, 8)]),
+    ("kvm_dirty_ring_reset", &[("index", 8, 4), ("dirty_index", 12, 4), ("reset_index", 16, 4)]),
+    ("kvm_dirty_ring_exit", &[("vcpu_id", 8, 4)]),
     ("kvm_set_irq", &[("gsi", 8, 4), ("level", 12, 4)]),
     ("kvm_ack_irq", &[("irqchip", 8, 4), ("pin", 12, 4)]),
 ];
 
 /// A trace of its own, gone when dropped.
-struct Trace(PathBuf);
+pub(super) struct Trace(PathBuf);
 
 impl Trace {
     /// Of these events.
-    fn new(events: &[&str]) -> Result<Self> {
+    pub(super) fn new(events: &[&str]) -> Result<Self> {
         if !Path::new(TRACEFS).join("events/kvm").is_dir() {
             return Err(Skip("the kernel has no tracepoints of KVM".into()).into());
         }
@@ -80,7 +84,7 @@ impl Trace {
     }
 
     /// A line has to begin with `event` and contain all of `parts`.
-    fn expect(&self, event: &str, parts: &[&str]) -> Result<()> {
+    pub(super) fn expect(&self, event: &str, parts: &[&str]) -> Result<()> {
         let lines = self.lines()?;
         let fits = |line: &String| {
             line.starts_with(&format!("{event}: ")) && parts.iter().all(|part| line.contains(part))
