@@ -2,6 +2,7 @@
 //! Into the guest and out again.
 
 use super::*;
+use crate::memory;
 
 pub(super) const CASES: &[Case] = &[
     case("micro-run-first", first),
@@ -13,6 +14,7 @@ pub(super) const CASES: &[Case] = &[
     case("micro-run-operation-userspace", operation_userspace),
     case("micro-run-no-memory", no_memory),
     case("micro-run-wait", wait),
+    case("micro-run-churn", churn),
 ];
 
 /// A guest computes and reports.
@@ -130,4 +132,16 @@ fn wait() -> Result<()> {
     ensure!(matches!(exit, Exit::Sie { code: icpt::WAIT, .. }), "{exit:x?}");
     check_eq!(vcpu.psw(), (MASK | vm::WAIT, 0x1234));
     Ok(())
+}
+
+/// VMs come and go, and nothing of them stays: one page of each would be 128 KiB.
+fn churn() -> Result<()> {
+    memory::leaves_no_page(100, || {
+        for _ in 0..32 {
+            let vm = Vm::new()?;
+            let vcpus = [vm.start(&Code::new().load(1, 7).report(1))?, vm.vcpu(1)?];
+            check_eq!(vcpus[0].report()?, 7);
+        }
+        Ok(())
+    })
 }

@@ -76,7 +76,7 @@ fn system_information_userspace() -> Result<()> {
     check_eq!(vcpu.run()?, Exit::Other(reason::KVM_EXIT_S390_STSI));
     let [address, what, _] = vcpu.exit_words();
     // Access register, reserved, function, selectors.
-    check_eq!((address, what >> 16), (DATA, 0x02_00_03_02_0002));
+    check_eq!((address, what >> 16), (DATA, 0x0200_0302_0002));
     ensure!(vm.ram().read::<u8>(DATA + 31)? != 0, "the block is there already");
     check_eq!(vcpu.report()?, 0);
     Ok(())
