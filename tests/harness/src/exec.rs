@@ -115,6 +115,9 @@ pub fn prepare(place: &Place, request: &Request) -> Result<Kernel> {
     kernel::find(&place.cache, name)
 }
 
+/// Boots that stood still and were repeated since this program started.
+pub static REPEATED: AtomicU32 = AtomicU32::new(0);
+
 /// Carries `request` out.
 pub fn run(place: &Place, request: &Request, listener: &mut dyn Listener) -> Result<Outcome> {
     let kernel = prepare(place, request)?;
@@ -124,7 +127,12 @@ pub fn run(place: &Place, request: &Request, listener: &mut dyn Listener) -> Res
         if !outcome.stuck_in_boot {
             return Ok(outcome);
         }
-        eprintln!("{}: boot {attempt} stood still, trying once more", machine.name());
+        REPEATED.fetch_add(1, Ordering::Relaxed);
+        eprintln!(
+            "{}: boot {attempt} stood still before PID 1, trying once more{}",
+            machine.name(),
+            outcome.trouble.map(|trouble| format!("\n{trouble}")).unwrap_or_default()
+        );
     }
     run_once(place, request, &kernel, listener)
 }

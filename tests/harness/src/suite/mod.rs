@@ -34,11 +34,12 @@ mod host;
 mod pool;
 
 use std::io::Write;
+use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use crate::exec::ModuleSet;
+use crate::exec::{self, ModuleSet};
 use crate::setup;
 use crate::step::Place;
 use pool::Pool;
@@ -97,6 +98,10 @@ pub fn run(place: &Place, pattern: &str, long: bool, modules: ModuleSet) -> Resu
         "{} passed, {} failed, {} skipped",
         result.num_passed, result.num_failed, result.num_ignored
     );
+    let repeated = exec::REPEATED.load(Ordering::Relaxed);
+    if repeated != 0 {
+        println!("{repeated} boots stood still before PID 1 and were repeated; see above");
+    }
     Ok(!result.has_failed() && result.num_passed > 0)
 }
 
