@@ -2,7 +2,7 @@
 //! What this host can give to guests: found out once, when a vendor module loads.
 
 use crate::{presence::Cpus, pv, speculation, vendor::Vendor};
-use kernel::prelude::*;
+use kernel::{prelude::*, sync::SetOnce};
 use kvm_policy::{
     cpuid::CpuidRegs,
     feature::{Feature as F, FeatureSet},
@@ -12,6 +12,7 @@ use kvm_policy::{
 };
 use kvm_sys::{
     module_cell::{Filled, ModuleCell},
+    preempt::HooksInUse,
     x86::{
         self,
         l1d::{self, Flush},
@@ -34,6 +35,21 @@ pub struct Host {
     pub la57: bool,
     /// What the CPUs keep of guests.
     pub(crate) cpus: Cpus,
+    /// Scheduling hooks are on from the first VM until the module goes.
+    hooks: SetOnce<HooksInUse>,
+}
+
+impl Host {
+    /// Scheduling hooks for a VM. To turn them on and off patches the scheduler on all CPUs, as long as it takes
+    /// to interrupt each of them thrice. So the first VM's stay on, and a host that starts and ends VMs one at
+    /// a time isn't disturbed by each. A host without any never pays.
+    pub(crate) fn hooks(&self) -> HooksInUse {
+        if self.hooks.as_ref().is_none() {
+            // Of two VMs that come at once only one keeps its count.
+            self.hooks.populate(HooksInUse::new());
+        }
+        HooksInUse::new()
+    }
 }
 
 /// Features that need work outside of `kvm_policy`, and have it.
@@ -116,6 +132,7 @@ pub fn install<V: Vendor>() -> Result<Filled<Host>> {
         spec_ctrl: spec_ctrl_valid(supported.features()),
         la57: cpuid(7, 0).ecx & F::LA57.mask() != 0,
         cpus,
+        hooks: SetOnce::new(),
         supported,
     })
 }

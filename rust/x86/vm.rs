@@ -2,7 +2,7 @@
 //! What an x86 VM has besides what all architectures share.
 
 use crate::{
-    irqchip::Irqchip, msr_filter::Filter, pv::clock::VmClock, settings::Settings, tsc,
+    host, irqchip::Irqchip, msr_filter::Filter, pv::clock::VmClock, settings::Settings, tsc,
     vendor::Vendor,
 };
 use kernel::{
@@ -47,7 +47,7 @@ impl<V: Vendor> VmState<V> {
             tsc <- new_mutex!(tsc::Sync::default(), "kvm_tsc"),
             clock <- VmClock::new(),
             tsc_khz: Atomic::new(kvm_sys::x86::tsc::khz()),
-            hooks: HooksInUse::new(),
+            hooks: host::get()?.hooks(),
             msr_filter <- RcuCell::new(),
             irqchip <- Irqchip::new(),
         })
