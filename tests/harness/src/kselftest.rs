@@ -6,7 +6,8 @@
 //! processor busy. What passes on the kernel's modules and not on the project's fails the whole, unless
 //! `tests/kselftest.toml` says why.
 //!
-//! Results are kept from run to run, so that the table can be made up of parts.
+//! Results are kept from run to run, so that the table can be made up of parts. Those that take seconds are
+//! tests of the suite as well ([`jobs`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -24,6 +25,7 @@ use crate::machine;
 use crate::session::{Listener, Sender};
 use crate::setup::{self, kselftest::DIR};
 use crate::step::Place;
+use crate::suite::{self, Job};
 
 /// How a program is run that isn't run as it is with the usual limit.
 struct How {
@@ -225,6 +227,7 @@ fn script(dir: &str, tests: &[String]) -> String {
 /// Takes a boot's output apart.
 #[derive(Default)]
 struct Output {
+    /// Whose modules they are, to be said with each test; nothing is said without.
     label: &'static str,
     lines: Lines,
     /// The test that runs, since when, and what it wrote.
@@ -240,7 +243,9 @@ impl Output {
             let Some((name, start, lines)) = self.current.take() else { return };
             let end = End::of_status(status.trim().parse().unwrap_or(-1));
             let seconds = start.elapsed().as_secs_f32();
-            eprintln!("{} {name:<42} {:<5} {seconds:>6.1} s", self.label, end.word());
+            if !self.label.is_empty() {
+                eprintln!("{} {name:<42} {:<5} {seconds:>6.1} s", self.label, end.word());
+            }
             let tail =
                 if end == End::Passed { String::new() } else { last_lines(&lines.join("\n")) };
             self.verdicts.push((name, Verdict { end, seconds, tail }));
@@ -393,7 +398,7 @@ fn report(
     let log = [&rust, &c].into_iter().flatten().any(|all| all.contains_key(HOST_LOG));
     let mut known = Known::load(place)?;
     known.add(place, rust, c)?;
-    let expected = expected(place)?;
+    let expected = List::load(place)?.differs;
     let names = tests.iter().map(String::as_str).chain(log.then_some(HOST_LOG));
     let table = Table::new(names, &known, &expected)?;
     println!("{}{}\n{}", table.rows, table.details, table.sums());
@@ -405,11 +410,56 @@ fn report(
     Ok(table.good)
 }
 
-/// Tests that are known to be worse, and why: lines of `name = "reason"`.
-fn expected(place: &Place) -> Result<BTreeMap<String, String>> {
-    let path = place.tree.join("tests/kselftest.toml");
-    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("reading {}", path.display()))
+/// `tests/kselftest.toml`.
+#[derive(Deserialize)]
+struct List {
+    /// Tests that pass within seconds.
+    quick: Vec<String>,
+    /// Tests that are known to be worse, and why.
+    differs: BTreeMap<String, String>,
+}
+
+impl List {
+    fn load(place: &Place) -> Result<Self> {
+        let path = place.tree.join("tests/kselftest.toml");
+        let context = || format!("reading {}", path.display());
+        let text = fs::read_to_string(&path).with_context(context)?;
+        toml::from_str(&text).with_context(context)
+    }
+}
+
+/// The quick ones as tests of the suite, in one boot.
+pub fn jobs(place: &Place, modules: ModuleSet) -> Result<Vec<Job>> {
+    const PREFIX: &str = "amd/kselftest-";
+    let names = List::load(place)?.quick.iter().map(|test| format!("{PREFIX}{test}")).collect();
+    let place = place.clone();
+    let work = move |selected: &[String]| {
+        let tests: Vec<String> = selected
+            .iter()
+            .filter_map(|name| name.strip_prefix(PREFIX))
+            .map(str::to_owned)
+            .collect();
+        quick(&place, modules, &tests)
+            .unwrap_or_else(|error| vec![suite::Verdict::Failed(format!("{error:#}")); tests.len()])
+    };
+    Ok(vec![Job { names, work: Box::new(work) }])
+}
+
+/// Each has to pass: one that skips is on the list by mistake, or something is gone that was there.
+fn quick(place: &Place, modules: ModuleSet, tests: &[String]) -> Result<Vec<suite::Verdict>> {
+    setup::make(place, &["stock-kernel", "kselftest"])?;
+    let mut output = Output::default();
+    let outcome = exec::run(place, &request(modules, tests)?, &mut output)?;
+    let ends: BTreeMap<String, Verdict> = output.verdicts.into_iter().collect();
+    let verdict = |test: &String| match (ends.get(test), &outcome.trouble) {
+        (_, Some(trouble)) => suite::Verdict::Failed(trouble.clone()),
+        (Some(Verdict { end: End::Passed, .. }), None) => suite::Verdict::Passed,
+        (Some(Verdict { end, tail, .. }), None) => {
+            suite::Verdict::Failed(format!("{}\n{tail}", end.word()))
+        }
+        (None, None) => suite::Verdict::Failed("it was not run".into()),
+    };
+    Ok(tests.iter().map(verdict).collect())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The tests: those of the host crates, those of the harness itself, and the cases that run inside
-//! the machines.
+//! The tests: those of the host crates, those of the harness itself, the cases that run inside the
+//! machines, and the quick ones of the kernel's own.
 //!
 //! # Cases
 //! The program `cases` (tests/cases) knows the cases; the harness does not. Run on this host as
@@ -40,6 +40,7 @@ use anyhow::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::exec::{self, ModuleSet};
+use crate::kselftest;
 use crate::setup;
 use crate::step::Place;
 use pool::Pool;
@@ -76,6 +77,7 @@ pub fn run(place: &Place, pattern: &str, long: bool, modules: ModuleSet) -> Resu
     let mut jobs = host::jobs(place)?;
     jobs.extend(harness::jobs(place, long));
     jobs.extend(cases::jobs(place, long, modules)?);
+    jobs.extend(kselftest::jobs(place, modules)?);
     if pattern == "list" {
         let mut names: Vec<String> = jobs.into_iter().flat_map(|job| job.names).collect();
         names.sort();
