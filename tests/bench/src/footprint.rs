@@ -2,15 +2,23 @@
 //! What the modules and their objects take of the host's memory.
 
 use std::fs;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use micro::device;
+use micro::guest;
+use micro::ram::Ram;
 use micro::request::{self, make};
+use micro::stats::Stats;
+use micro::vm::Vm;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
+use crate::memory::{self, PLACE};
 use crate::sample::{Bench, Figure};
 
 pub(crate) const BENCHES: &[Bench] = &[
     Bench { name: "size/modules", what: "the loaded modules", body: modules },
+    Bench { name: "size/mapped", what: "a slot of a GiB mapped by 4 KiB", body: mapped },
     Bench { name: "size/vm", what: "a VM that has nothing", body: vm },
     Bench { name: "size/vcpu", what: "a vCPU with a local APIC", body: vcpu },
 ];
@@ -34,21 +42,17 @@ fn modules() -> Result<Figure> {
     Figure::new("bytes", vec![all], 1)
 }
 
-/// Bytes that nobody uses: those that the kernel says are free, and pages that CPUs hold ready. They
-/// take dozens at a time, as much as all objects of a sample need.
+/// Bytes that nobody uses, to the page: with those that processors keep for themselves, which MemFree leaves out.
 fn free() -> Result<u64> {
-    let zones = fs::read_to_string("/proc/zoneinfo").context("reading /proc/zoneinfo")?;
-    let ready = zones.lines().filter_map(|line| line.trim_start().strip_prefix("count:"));
-    let ready: u64 = ready.filter_map(|count| count.trim().parse::<u64>().ok()).sum();
-    Ok(free_pages()? + ready * PAGE)
-}
-
-/// What isn't even ready.
-fn free_pages() -> Result<u64> {
-    let text = fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemFree:"));
-    let kib = line.and_then(|line| line.split_whitespace().next());
-    Ok(kib.context("no MemFree")?.parse::<u64>()? * 1024)
+    // Processors keep counts back, too.
+    fs::write("/proc/sys/vm/stat_refresh", "1").context("refreshing the kernel's counts")?;
+    let text = fs::read_to_string("/proc/zoneinfo").context("reading /proc/zoneinfo")?;
+    let pages = text.lines().filter_map(|line| {
+        let (name, value) = line.trim().split_once(char::is_whitespace)?;
+        let counts = matches!(name, "nr_free_pages" | "count:");
+        if counts { value.trim().parse::<u64>().ok() } else { None }
+    });
+    Ok(pages.sum::<u64>() * PAGE)
 }
 
 /// What [`COUNT`] objects take. All live to the end: what was freed would serve the next ones.
@@ -70,6 +74,47 @@ fn taken<T>(
     // The first fills caches.
     samples.remove(0);
     Ok(Figure::new("bytes", samples, COUNT)?.typical())
+}
+
+/// What the kernel keeps for a GiB of a guest's memory, all of it mapped. The machine needn't have as much: a
+/// small file lies there many times.
+fn mapped() -> Result<Figure> {
+    const PIECE: usize = 2 << 20;
+    const PIECES: usize = 512;
+    const PAGES: u64 = (PIECE * PIECES) as u64 / PAGE;
+    let file = memfd_create(c"piece", MFdFlags::empty()).context("memfd_create")?;
+    let file = fs::File::from(file);
+    file.set_len(PIECE as u64).context("sizing the file")?;
+    let ram = Ram::repeated(&file, PIECE, PIECES)?;
+    // The VMM's own tables are there before.
+    memory::populate(&ram)?;
+    let mut samples = Vec::new();
+    // All live to the end: what goes is free again some time later only.
+    let mut alive = Vec::new();
+    for _ in 0..3 {
+        let vm = Vm::new()?;
+        let vm_stats = Stats::open(vm.file())?;
+        let mut vcpu = vm.long(guest!(64;
+            "out 0xe8, eax",
+            "mov rbx, {place}", "lea rbp, [rbx + {size}]",
+            "2:", "mov byte ptr [rbx], 1", "add rbx, 4096", "cmp rbx, rbp", "jb 2b",
+            "out 0xe8, eax";
+            place = PLACE, size = PIECE * PIECES
+        ))?;
+        vcpu.set_limit(Duration::from_secs(120));
+        // What the guest has otherwise is there then.
+        vcpu.report()?;
+        let before = free()?;
+        vm.add_slot(1, PLACE, &ram)?;
+        vcpu.report()?;
+        samples.push(before.saturating_sub(free()?));
+        let mapped = vm_stats.value("pages_4k")?;
+        ensure!(mapped >= PAGES, "{mapped} of {PAGES} pages are mapped");
+        alive.push((vm, vcpu));
+    }
+    // The first fills caches.
+    samples.remove(0);
+    Ok(Figure::new("bytes", samples, 1)?.typical())
 }
 
 fn vm() -> Result<Figure> {

@@ -11,6 +11,7 @@ use micro::request;
 use micro::stats::Stats;
 use micro::vcpu::Vcpu;
 use micro::vm::Vm;
+use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, MmapAdvise};
 
 use crate::exits::report;
@@ -33,7 +34,7 @@ pub(crate) const BENCHES: &[Bench] = &[
 ];
 
 /// Where the slot lies.
-const PLACE: u64 = 1 << 30;
+pub(crate) const PLACE: u64 = 1 << 30;
 const SIZE: usize = 8 << 20;
 const PAGES: u64 = (SIZE / 4096) as u64;
 const LARGE: u64 = (SIZE >> 21) as u64;
@@ -80,11 +81,6 @@ impl Toucher {
         self.vm.set_slot(&self.slot(flags)).map(|_| ()).context("the slot")
     }
 
-    fn remove_slot(&self) -> Result<()> {
-        let none = abi::kvm_userspace_memory_region { memory_size: 0, ..self.slot(0) };
-        self.vm.set_slot(&none).map(|_| ()).context("removing the slot")
-    }
-
     /// Touches everything; how long that took.
     fn touch(&mut self) -> Result<u64> {
         let _limit = Deadline::start(deadline::LIMIT)?;
@@ -109,13 +105,22 @@ impl Toucher {
     }
 }
 
+/// Removes slot 1, which `ram` is behind, if it is there.
+pub(crate) fn remove_slot(vm: &Vm, ram: &Ram) -> Result<()> {
+    let none = abi::kvm_userspace_memory_region { memory_size: 0, ..vm.slot(1, PLACE, ram) };
+    match vm.set_slot(&none) {
+        Ok(_) | Err(Errno::EINVAL) => Ok(()),
+        Err(error) => Err(error).context("removing the slot"),
+    }
+}
+
 /// Makes all pages be there.
-fn populate(ram: &Ram) -> Result<()> {
+pub(crate) fn populate(ram: &Ram) -> Result<()> {
     (0..ram.size() as u64).step_by(4096).try_for_each(|at| ram.write(at, 1u8))
 }
 
 /// Takes [`SAMPLES`] samples, after one that doesn't count.
-fn samples(count: u64, mut one: impl FnMut() -> Result<u64>) -> Result<Figure> {
+pub(crate) fn samples(count: u64, mut one: impl FnMut() -> Result<u64>) -> Result<Figure> {
     one()?;
     let samples: Result<Vec<u64>> = (0..SAMPLES / 4).map(|_| one()).collect();
     Figure::instructions(samples?, count)
@@ -124,7 +129,7 @@ fn samples(count: u64, mut one: impl FnMut() -> Result<u64>) -> Result<Figure> {
 fn touch_small() -> Result<Figure> {
     let mut toucher = Toucher::new(MmapAdvise::MADV_NOHUGEPAGE, true)?;
     samples(PAGES, || {
-        toucher.remove_slot()?;
+        remove_slot(&toucher.vm, &toucher.ram)?;
         toucher.set_slot(0)?;
         toucher.touch_anew(PAGES)
     })
@@ -133,7 +138,7 @@ fn touch_small() -> Result<Figure> {
 fn touch_large() -> Result<Figure> {
     let mut toucher = Toucher::new(MmapAdvise::MADV_HUGEPAGE, true)?;
     samples(LARGE, || {
-        toucher.remove_slot()?;
+        remove_slot(&toucher.vm, &toucher.ram)?;
         toucher.set_slot(0)?;
         toucher.touch_anew(LARGE)
     })

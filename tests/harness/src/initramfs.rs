@@ -6,11 +6,12 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use cpio::NewcBuilder;
 use cpio::newc::trailer;
+
+use crate::kernel;
 
 /// File kinds and permissions as a cpio header has them.
 const DIRECTORY: u32 = 0o040_755;
@@ -80,15 +81,7 @@ impl Archive {
 
     /// Adds the kernel module `from`, unpacked, as `path`.
     pub fn module(&mut self, from: &Path, path: &str) -> Result<()> {
-        let bytes = if from.extension().is_some_and(|extension| extension == "xz") {
-            let out = Command::new("xz").arg("-dc").arg(from).output().context("running xz")?;
-            if !out.status.success() {
-                bail!("cannot unpack {}", from.display());
-            }
-            out.stdout
-        } else {
-            fs::read(from).with_context(|| format!("reading {}", from.display()))?
-        };
+        let bytes = kernel::module_bytes(from)?;
         self.file(path, 0o644, &bytes)
     }
 

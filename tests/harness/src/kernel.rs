@@ -3,8 +3,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::cache::Cache;
 use crate::machine::{Arch, Machine};
@@ -154,6 +155,16 @@ impl Kernel {
 pub fn module_name(path: &str) -> String {
     let file = path.rsplit('/').next().unwrap_or(path);
     underscored(file.split('.').next().unwrap_or(file))
+}
+
+/// The module at `path`, unpacked.
+pub fn module_bytes(path: &Path) -> Result<Vec<u8>> {
+    if path.extension().is_none_or(|extension| extension != "xz") {
+        return fs::read(path).with_context(|| format!("reading {}", path.display()));
+    }
+    let out = Command::new("xz").arg("-dc").arg(path).output().context("running xz")?;
+    ensure!(out.status.success(), "cannot unpack {}", path.display());
+    Ok(out.stdout)
 }
 
 /// The file name of the module at `path`, once it is unpacked.

@@ -77,6 +77,20 @@ impl Ram {
         Ok(Self { start: start.context("mmap of a file")?.cast(), size })
     }
 
+    /// `size` bytes of a file, shared with it, as many `times` in a row.
+    pub fn repeated(file: &File, size: usize, times: usize) -> Result<Self> {
+        let ram = Self::new(size * times)?;
+        let length = NonZeroUsize::new(size).context("no size")?;
+        for at in (0..ram.size).step_by(size) {
+            let place = NonZeroUsize::new(ram.start.as_ptr() as usize + at);
+            let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED;
+            // SAFETY: it replaces a part of the mapping that was just made, which nobody uses yet.
+            unsafe { mmap(place, length, READ_WRITE, flags, file.as_fd(), 0) }
+                .context("mmap of a file again")?;
+        }
+        Ok(ram)
+    }
+
     /// Where it lies in the process.
     pub fn address(&self) -> u64 {
         self.start.as_ptr() as u64

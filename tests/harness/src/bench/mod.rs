@@ -3,9 +3,12 @@
 //! the program `bench` (tests/bench), and shown beside each other.
 
 mod plot;
+mod sections;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -22,6 +25,10 @@ use crate::step::Place;
 
 /// How long the measurements of one boot may take.
 const LIMIT: Duration = Duration::from_secs(1800);
+
+/// Processors for measurements of several vCPUs at once, whose names start with [`CROWD`]. The others want one.
+const PROCESSORS: u32 = 4;
+const CROWD: &str = "crowd/";
 
 /// On Intel each PAUSE exits: no guest but the one that measures it executes any.
 const KARGS: &str = "kvm_intel.ple_gap=4294967295 kvm_intel.ple_window=0";
@@ -87,22 +94,61 @@ pub fn run(place: &Place, args: &BenchArgs) -> Result<bool> {
     report(place, machine, &rows)
 }
 
-/// One boot.
+/// All that has a word of `pattern` in its name: the modules' files as they are, and a boot for each kind
+/// of measurement.
 fn measure(
     place: &Place,
     machine: &'static dyn Machine,
     modules: ModuleSet,
     pattern: &str,
 ) -> Result<Outcomes> {
+    let kernel = exec::prepare(place, &request(machine, modules))?;
+    let mut outcomes = sections::measure(place, &kernel, machine, modules)?;
+    outcomes.retain(|name, _| is_wanted(pattern, name));
+    let program = build::program(place, machine.arch(), "bench")?;
+    let mut names = names(&program)?;
+    names.retain(|name| is_wanted(pattern, name));
+    let (crowd, alone): (Vec<_>, Vec<_>) =
+        names.into_iter().partition(|name| name.starts_with(CROWD));
+    for (names, smp) in [(alone, 1), (crowd, PROCESSORS)] {
+        if names.is_empty() {
+            continue;
+        }
+        let mut request = request(machine, modules);
+        request.smp = smp;
+        request.files = vec![program.clone()];
+        request.cmd = Some(format!("./bench {}", names.join(" ")));
+        outcomes.extend(one_boot(place, modules, &request)?);
+    }
+    Ok(outcomes)
+}
+
+fn request(machine: &'static dyn Machine, modules: ModuleSet) -> Request {
     let mut request = Request::new(machine);
     request.modules = modules;
     request.icount = true;
     request.timeout = LIMIT;
     request.kargs = KARGS.to_owned();
-    request.files = vec![build::program(place, machine.arch(), "bench")?];
-    request.cmd = Some(format!("./bench {pattern}"));
+    request
+}
+
+/// Whether a word of `pattern` is in `name`, or there is none.
+fn is_wanted(pattern: &str, name: &str) -> bool {
+    let mut words = pattern.split_whitespace().peekable();
+    words.peek().is_none() || words.any(|word| name.contains(word))
+}
+
+/// What the program `bench` can measure.
+fn names(program: &Path) -> Result<Vec<String>> {
+    let out = Command::new(program).arg("--list").output().context("running bench --list")?;
+    ensure!(out.status.success(), "bench --list: {}", String::from_utf8_lossy(&out.stderr));
+    let text = String::from_utf8(out.stdout).context("its output")?;
+    Ok(text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect())
+}
+
+fn one_boot(place: &Place, modules: ModuleSet, request: &Request) -> Result<Outcomes> {
     let mut output = Output::default();
-    let outcome = exec::run(place, &request, &mut output)?;
+    let outcome = exec::run(place, request, &mut output)?;
     if let Some(trouble) = outcome.trouble {
         bail!("measuring {modules:?}: {trouble}");
     }
