@@ -212,7 +212,7 @@ fn map_prefix(cx: &mut Cx<'_>) -> Result<bool> {
 fn enter(cx: &mut Cx<'_>, off: &mut IrqOff) -> Option<Exit> {
     let vcpu = cx.vcpu;
     guest_mode::prepare(off);
-    vcpu.kick.enter();
+    vcpu.kick.enter(off);
     let busy =
         guest_mode::work_pending(off) || !vcpu.requests.is_empty() || vcpu.shared().has_news();
     if busy {

@@ -13,7 +13,7 @@ use kernel::{
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
 };
-use kvm_sys::preempt::Pinned;
+use kvm_sys::{plain::Plain, preempt::Pinned};
 use svm_arch::{caps::SvmFeatures, vmcb::TlbControl};
 use svm_hw::HostState;
 
@@ -66,9 +66,9 @@ impl AsidOwner {
         pinned: Pinned<'_>,
         flush: bool,
     ) -> Asid {
-        let here = pinned.cpu().as_u32();
+        let here = pinned.number();
         let is_new_cpu = self.cpu != here;
-        let generation = cpu.generation.load(Relaxed);
+        let generation = cpu.generation.get();
         if !is_new_cpu && self.generation == generation {
             if !flush {
                 return Asid { number: self.number, flush: TlbControl::Nothing, is_new_cpu };

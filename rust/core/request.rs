@@ -5,7 +5,8 @@
 //! the vCPU's thread takes the bits after it announced that it is about to enter
 //! the guest, so that none is left behind.
 
-use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed};
+use kernel::sync::atomic::{Atomic, Full, Relaxed};
+use kvm_sys::plain::Plain;
 
 /// A request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +61,7 @@ impl Requests {
     /// Whether there is any.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.0.load(Acquire) == 0
+        self.0.get_acquire() == 0
     }
 
     /// Takes all of them.

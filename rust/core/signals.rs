@@ -7,7 +7,7 @@ use kernel::{
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
 };
-use kvm_sys::{process, user};
+use kvm_sys::{plain::Plain, process, user};
 
 /// The mask of a vCPU. Only who holds the vCPU reads and writes it.
 pub(crate) struct SignalMask {
@@ -43,7 +43,7 @@ impl SignalMask {
 
     /// Runs `body` with the mask in force.
     pub(crate) fn with<R>(&self, body: impl FnOnce() -> R) -> R {
-        if self.is_set.load(Relaxed) {
+        if self.is_set.get() {
             process::with_signals_blocked(self.signals.load(Relaxed), body)
         } else {
             body()

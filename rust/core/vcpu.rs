@@ -17,7 +17,7 @@ use kernel::{
     prelude::*,
     static_lock_class,
     sync::{
-        atomic::{Acquire, Atomic, Relaxed, Release},
+        atomic::{Atomic, Relaxed, Release},
         Arc, ArcBorrow, SetOnce,
     },
 };
@@ -26,6 +26,7 @@ use kvm_sys::{
     anon_file::{AnonFile, Mapping},
     kick::{Inside, Kick},
     killable_mutex::KillableMutex,
+    plain::Plain,
     process,
     runner::Runner,
     shared_page::SharedPage,
@@ -261,7 +262,7 @@ impl<A: Arch> VcpuTable<A> {
 
     /// Number of vCPUs; those with a lower index are there.
     pub fn count(&self) -> u32 {
-        self.count.load(Acquire)
+        self.count.get_acquire()
     }
 
     /// The vCPU with an index below [`Self::count`].

@@ -135,10 +135,10 @@ impl<A: Arch> Vm<A> {
     /// The memory of the first or the second address space, which a vCPU is in.
     #[inline]
     pub fn memory_of(&self, is_second: bool) -> &Memory<A> {
-        match self.second.as_ref() {
-            Some(second) if is_second => second,
-            _ => &self.memory,
+        if !is_second {
+            return &self.memory;
         }
+        self.second.as_ref().map_or(&self.memory, |second| second)
     }
 
     /// The second address space: from now on [`Self::memory_of`] has it.

@@ -6,6 +6,10 @@
 use crate::preempt::Pinned;
 use kernel::types::NotThreadSafe;
 
+/// Whether spin locks spin, so that they can be taken with interrupts off; on real-time kernels
+/// they sleep, but for raw ones.
+pub const SPIN_LOCKS_SPIN: bool = cfg!(not(CONFIG_PREEMPT_RT));
+
 /// Evidence that the interrupts of this CPU are off.
 ///
 /// # Invariants

@@ -9,17 +9,14 @@
 //!
 //! C headers: `include/linux/rcuwait.h`, `include/linux/smp.h`.
 
-use crate::{bindings as own, irq::IrqOff};
+use crate::{bindings as own, irq::IrqOff, plain::Plain};
 use core::ptr;
 use kernel::{
     bindings,
     cpu::CpuId,
     current,
     ffi::{c_int, c_void},
-    sync::{
-        atomic::{Acquire, Atomic, Full, Relaxed, Release},
-        barrier::{self, smp_mb},
-    },
+    sync::atomic::{Atomic, Full},
     types::Opaque,
 };
 
@@ -68,17 +65,17 @@ impl Kick {
     /// interrupt when it is kicked. Interrupts are off. What was left before the
     /// kick is visible after this.
     #[inline]
-    pub fn enter(&self) {
-        let cpu = CpuId::current().as_u32();
+    pub fn enter(&self, off: &IrqOff) {
+        let cpu = off.pinned().number();
         // INVARIANT: the number of this CPU plus one.
-        self.place.store(cpu.wrapping_add(1), Relaxed);
-        smp_mb(barrier::Full);
+        self.place.put_release(cpu.wrapping_add(1));
+        full_barrier();
     }
 
     /// The thread is outside again, or didn't enter after all.
     #[inline]
     pub fn leave(&self) {
-        self.place.store(OUTSIDE, Release);
+        self.place.put_release(OUTSIDE);
     }
 
     /// Wakes the thread if it sleeps, gets it out if it is inside. Doesn't wait.
@@ -96,7 +93,7 @@ impl Kick {
 
     /// The CPU on which the thread is inside, if it hasn't been told yet.
     fn tell(&self) -> Option<u32> {
-        let place = self.place.load(Acquire);
+        let place = self.place.get_acquire();
         if place == OUTSIDE || place & TOLD != 0 {
             return None;
         }
@@ -157,8 +154,8 @@ impl Inside {
     pub fn add(&mut self, kick: &Kick) {
         // Orders what the caller left before the look at the place; pairs with
         // the barrier in `enter`.
-        smp_mb(barrier::Full);
-        let place = kick.place.load(Acquire) & !TOLD;
+        full_barrier();
+        let place = kick.place.get_acquire() & !TOLD;
         if place == OUTSIDE {
             return;
         }
@@ -178,6 +175,22 @@ impl Inside {
             unsafe { kvm_helper_interrupt_cpus(ptr::from_ref(&self.cpus).cast()) };
         }
     }
+}
+
+/// What comes before is seen by all CPUs before what follows is done.
+#[inline(always)]
+#[cfg(all(CONFIG_X86_64, CONFIG_SMP))]
+fn full_barrier() {
+    // SAFETY: Adds 0 to a word below the stack, which the kernel has no use for. That is
+    // faster than MFENCE, and orders all that this does.
+    unsafe { core::arch::asm!("lock add dword ptr [rsp - 4], 0") };
+}
+
+/// What comes before is seen by all CPUs before what follows is done.
+#[inline(always)]
+#[cfg(not(all(CONFIG_X86_64, CONFIG_SMP)))]
+fn full_barrier() {
+    kernel::sync::barrier::smp_mb(kernel::sync::barrier::Full);
 }
 
 #[allow(improper_ctypes, reason = "some member is empty in some configurations")]

@@ -76,6 +76,7 @@ pub mod mmu_notifier;
 pub mod module_cell;
 pub mod module_param;
 pub mod percpu;
+pub mod plain;
 pub mod preempt;
 pub mod process;
 pub mod rcu_cell;

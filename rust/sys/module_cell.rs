@@ -4,11 +4,12 @@
 //! Callbacks without an argument (CPU hotplug, suspend) can't be given it, so it
 //! hangs on a `static`.
 
+use crate::plain::Plain;
 use core::{marker::PhantomData, ptr};
 use kernel::{
     error::Result,
     prelude::*,
-    sync::atomic::{Acquire, Atomic, Full},
+    sync::atomic::{Atomic, Full},
 };
 
 /// A place for one value that lives as long as the module does.
@@ -45,7 +46,7 @@ impl<T: Send + Sync + 'static> ModuleCell<T> {
     /// The value, while the module is loaded.
     #[inline]
     pub fn get(&self) -> Option<&T> {
-        let value = self.value.load(Acquire);
+        let value = self.value.get_acquire();
         // SAFETY: It is null or came from a box, which lives until `Filled` is
         // dropped; nothing of the module runs then, by its contract.
         unsafe { value.as_ref() }

@@ -145,6 +145,33 @@ fn possible_cpus() -> impl Iterator<Item = CpuId> {
         .filter_map(CpuId::from_u32)
 }
 
+/// Number of the current CPU.
+#[cfg(all(CONFIG_X86_64, CONFIG_SMP))]
+#[inline(always)]
+pub(crate) fn this_number() -> u32 {
+    use core::arch::asm;
+    extern "C" {
+        static cpu_number: u32;
+    }
+    let number: u32;
+    // SAFETY: GS holds the CPU's base while in the kernel.
+    unsafe {
+        asm!(
+            "mov {0:e}, dword ptr gs:[rip + {1}]",
+            out(reg) number, sym cpu_number,
+            options(nostack, readonly, preserves_flags),
+        );
+    }
+    number
+}
+
+/// Number of the current CPU.
+#[cfg(not(all(CONFIG_X86_64, CONFIG_SMP)))]
+#[inline]
+pub(crate) fn this_number() -> u32 {
+    CpuId::current().as_u32()
+}
+
 /// Address of a per-CPU value on the current CPU.
 ///
 /// # Safety

@@ -8,7 +8,7 @@
 //!
 //! C headers: `include/linux/preempt.h`.
 
-use crate::bindings as own;
+use crate::{bindings as own, percpu};
 use core::{
     marker::PhantomData,
     ptr::{self, null_mut},
@@ -43,6 +43,12 @@ impl Pinned<'_> {
     #[inline]
     pub fn cpu(self) -> CpuId {
         CpuId::current()
+    }
+
+    /// Its number.
+    #[inline]
+    pub fn number(self) -> u32 {
+        percpu::this_number()
     }
 }
 

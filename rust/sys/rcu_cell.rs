@@ -6,12 +6,13 @@
 //!
 //! C header: `include/linux/rcupdate.h`.
 
+use crate::plain::Plain;
 use core::{marker::PhantomData, ops::Deref, ptr::NonNull};
 use kernel::{
     bindings, new_mutex,
     prelude::*,
     sync::{
-        atomic::{Acquire, Atomic, Full, Relaxed},
+        atomic::{Atomic, Full, Relaxed},
         lock::{mutex::MutexBackend, Guard},
         rcu, Mutex,
     },
@@ -81,8 +82,11 @@ impl<T: Send + Sync> RcuCell<T> {
     /// context.
     #[inline]
     pub fn read(&self) -> Option<Reader<'_, T>> {
+        if self.value.get().is_null() {
+            return None;
+        }
         let guard = rcu::read_lock();
-        let value = NonNull::new(self.value.load(Acquire))?;
+        let value = NonNull::new(self.value.get_acquire())?;
         // INVARIANT: whoever takes the value out waits for `guard`, and the cell is
         // borrowed.
         Some(Reader { value, _guard: guard, _cell: PhantomData })

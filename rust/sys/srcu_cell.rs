@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A value that many read while one replaces it.
 
+use crate::plain::Plain;
 use core::{ops::Deref, ptr::NonNull};
 use kernel::{
     new_srcu,
@@ -49,7 +50,7 @@ impl<T> SrcuCell<T> {
         let guard = self.readers.read_lock();
         // SAFETY: By the invariant the pointer is valid, and whoever takes it out
         // waits for `guard`.
-        let value = unsafe { NonNull::new_unchecked(self.value.load(Acquire)) };
+        let value = unsafe { NonNull::new_unchecked(self.value.get_acquire()) };
         Reader { value, _guard: guard }
     }
 

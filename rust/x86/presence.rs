@@ -9,6 +9,7 @@ use kernel::{
 use kvm_sys::{
     irq::IrqOff,
     percpu::PerCpu,
+    plain::Plain,
     preempt::Pinned,
     x86::{
         spec_ctrl,
@@ -65,7 +66,7 @@ impl Cpus {
     pub(crate) fn enter(&self, vcpu: &mut Presence, msrs: &[(UserMsr, u64)], off: &IrqOff) {
         let cpu = off.pinned();
         let last = self.last.this(cpu);
-        if last.load(Relaxed) != vcpu.id {
+        if last.get() != vcpu.id {
             last.store(vcpu.id, Relaxed);
             spec_ctrl::vcpu_switched(cpu);
         }

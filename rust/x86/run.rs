@@ -86,7 +86,8 @@ fn turn<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     if guest_mode::maybe_work_pending() && guest_mode::handle_work().is_err() {
         interrupted(cx)?;
     }
-    if serve(cx, cx.vcpu.requests.take())? == Next::ToUser {
+    let requests = cx.vcpu.requests.take();
+    if !requests.is_empty() && serve(cx, requests)? == Next::ToUser {
         return Ok(Next::ToUser);
     }
     if !cx.vcpu.shared().mailbox().inbox().is_empty() {
@@ -122,11 +123,9 @@ fn turn<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     V::handle_exit(cx)
 }
 
-#[inline]
+/// Does what others want of the vCPU.
+#[inline(never)]
 fn serve<V: Vendor>(cx: &mut Cx<'_, V>, requests: Taken) -> Result<Next> {
-    if requests.is_empty() {
-        return Ok(Next::Resume);
-    }
     if cx.vcpu.is_ring_full(requests) {
         return userspace::exit(cx, reason::KVM_EXIT_DIRTY_RING_FULL);
     }
@@ -204,12 +203,12 @@ fn exits<V: Vendor>(cx: &mut Cx<'_, V>, requests: Taken) -> Result<Next> {
 fn enter<V: Vendor>(cx: &mut Cx<'_, V>, off: &mut IrqOff) -> bool {
     let vcpu = cx.vcpu;
     guest_mode::prepare(off);
-    vcpu.kick.enter();
+    vcpu.kick.enter(off);
     if is_wanted_outside(cx, off) {
         vcpu.kick.leave();
         return false;
     }
-    let here = kernel::cpu::CpuId::current().as_u32();
+    let here = off.pinned().number();
     if cx.state.pv.clock.is_from_elsewhere(here) && !cx.vm.arch().clock.is_stable() {
         vcpu.requests.set(clock::UPDATE);
         vcpu.kick.leave();
@@ -289,6 +288,7 @@ fn after_exit<V: Vendor>(cx: &mut Cx<'_, V>) {
 }
 
 /// HLT and its like: sleeps until there is something to do.
+#[inline(never)]
 fn block<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     let vcpu = cx.vcpu;
     if mailbox::has_reason_to_run(cx) {
@@ -319,6 +319,7 @@ fn block<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
 
 /// A processor that was never started waits for its INIT; userspace is not to
 /// call in a loop meanwhile.
+#[inline(never)]
 fn wait_for_start<V: Vendor>(cx: &mut Cx<'_, V>) -> Result {
     if userspace::run_page(cx)?.read::<u8, { offset::IMMEDIATE_EXIT }>() != 0 {
         return Err(EINTR);

@@ -6,6 +6,7 @@
 
 use crate::vendor::Vendor;
 use kernel::sync::atomic::{Atomic, Relaxed};
+use kvm_sys::plain::Plain;
 
 /// Behaviour that is as it always was, although processors behave otherwise;
 /// `KVM_CAP_DISABLE_QUIRKS2` turns one off.
@@ -112,7 +113,7 @@ impl Settings {
     /// Whether a quirk is on.
     #[inline]
     pub fn has_quirk(&self, quirk: Quirk) -> bool {
-        self.quirks_off.load(Relaxed) & quirk as u64 == 0
+        self.quirks_off.get() & quirk as u64 == 0
     }
 
     /// Turns these quirks off too.
@@ -133,7 +134,7 @@ impl Settings {
     /// Whether not every MSR can be accessed.
     #[inline]
     pub(crate) fn filters_msrs(&self) -> bool {
-        self.filters_msrs.load(Relaxed)
+        self.filters_msrs.get()
     }
 
     pub(crate) fn set_filters_msrs(&self) {
@@ -152,7 +153,7 @@ impl Settings {
 
     /// Whether the guest can read PLATFORM_INFO.
     pub fn platform_info(&self) -> bool {
-        self.platform_info.load(Relaxed)
+        self.platform_info.get()
     }
 
     pub(crate) fn set_platform_info(&self, on: bool) {

@@ -5,13 +5,14 @@ use crate::{control::Control, pv::steal, vendor::Vendor};
 use kernel::{
     prelude::*,
     sync::{
-        atomic::{Acquire, Atomic, Relaxed, Release},
+        atomic::{Atomic, Relaxed, Release},
         Arc,
     },
 };
 use kvm_irqchip::lapic::{Acceptance, Events, Identity, Inbox, LocalApic, Posted};
 use kvm_sys::{
     kick::Kick,
+    plain::Plain,
     timer::{Expire, Timer},
 };
 
@@ -148,12 +149,12 @@ impl<V: Vendor> Shared<V> {
 
     /// What the local APIC makes known of itself.
     pub fn published(&self) -> Published {
-        Published(self.published.load(Acquire))
+        Published(self.published.get_acquire())
     }
 
     /// Whether the local APIC says so of itself: a flag of [`Published`].
     pub(crate) fn has(&self, flag: u64) -> bool {
-        self.published.load(Acquire) & flag != 0
+        self.published.get_acquire() & flag != 0
     }
 
     /// Messages that it got because it had got the fewest.
@@ -170,7 +171,7 @@ impl<V: Vendor> Shared<V> {
     /// another one.
     pub(crate) fn publish(&self, new: Published) -> bool {
         const FLAGS: u64 = Published::ACCEPTS_PIC | Published::LINT0_NMI;
-        let old = self.published.load(Acquire);
+        let old = self.published.get_acquire();
         if old != new.0 {
             self.published.store(new.0, Release);
         }

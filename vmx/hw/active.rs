@@ -16,6 +16,7 @@ use kvm_sys::{
     hw_pages::HwPages,
     irq::{self, IrqOff},
     percpu::PerCpu,
+    plain::Plain,
     preempt::Pinned,
 };
 use vmx_arch::{
@@ -229,7 +230,7 @@ impl Vmcs {
     #[inline]
     pub fn load<'a>(&'a self, cpu: Pinned<'a>) -> Loaded<'a> {
         let this = self.cpus.this(cpu);
-        if this.current.load(Relaxed) != self.node().physical {
+        if this.current.get() != self.node().physical {
             self.make_current(this, cpu);
         }
         Loaded { vmcs: self, cpu }
@@ -345,7 +346,7 @@ impl Loaded<'_> {
         entering: &mut Entering,
     ) -> Option<Reason> {
         let node = self.vmcs.node();
-        let launched = node.launched.load(Relaxed);
+        let launched = node.launched.get();
         entering.flags = entering.flags & !LAUNCHED | u32::from(launched);
         // SAFETY: The VMCS is current, and interrupts are off. The addresses are those of
         // sixteen registers and an `Entering`, borrowed for the call.

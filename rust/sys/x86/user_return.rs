@@ -13,6 +13,7 @@ use crate::{
     bindings as own,
     irq::{self, IrqOff},
     percpu::PerCpu,
+    plain::Plain,
     preempt::{Pinned, PreemptOff},
 };
 use core::ptr;
@@ -127,7 +128,7 @@ impl UserReturnMsrs {
     /// as after a return to userspace.
     #[inline]
     pub fn holder(&self, cpu: Pinned<'_>) -> u64 {
-        self.cpus.this(cpu).holder.load(Relaxed)
+        self.cpus.this(cpu).holder.get()
     }
 
     /// All that `holder`, which isn't 0, wants was set.

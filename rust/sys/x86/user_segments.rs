@@ -9,6 +9,7 @@
 use super::msr::{read_msr, write_msr};
 use crate::{
     irq::{self, IrqOff},
+    plain::Plain,
     preempt::Pinned,
 };
 use core::cell::UnsafeCell;
@@ -80,7 +81,7 @@ impl UserSegments {
     /// what they have to load from now on.
     #[inline]
     pub fn before_entry(&self, off: &IrqOff) -> Option<HostSegments> {
-        if self.loaded.load(Relaxed) {
+        if self.loaded.get() {
             return None;
         }
         Some(self.load(off))
@@ -104,7 +105,7 @@ impl UserSegments {
     /// The guest has exited.
     #[inline]
     pub fn after_exit(&self, _off: &IrqOff) {
-        let debugctl = self.debugctl.load(Relaxed);
+        let debugctl = self.debugctl.get();
         if debugctl != 0 {
             // SAFETY: It is the host's value.
             unsafe { write_msr(MSR_DEBUGCTL, debugctl) };

@@ -5,6 +5,7 @@
 use super::{events, regs, sregs};
 use crate::{state::Cx, userspace::run_page, vendor::Vendor};
 use kernel::prelude::*;
+use kvm_sys::shared_page::SharedPage;
 use kvm_uapi::{
     run::offset,
     x86::{Regs, Sregs, VcpuEvents},
@@ -35,6 +36,11 @@ pub(crate) fn accept<V: Vendor>(cx: &mut Cx<'_, V>) -> Result {
     if dirty == 0 {
         return Ok(());
     }
+    take(cx, run, dirty)
+}
+
+#[inline(never)]
+fn take<V: Vendor>(cx: &mut Cx<'_, V>, run: &SharedPage, dirty: u64) -> Result {
     if dirty & REGS != 0 {
         regs::restore(cx, &run.read::<Regs, AT_REGS>());
     }
@@ -59,6 +65,11 @@ pub(crate) fn publish<V: Vendor>(cx: &mut Cx<'_, V>) -> Result {
     if valid & ALL == 0 {
         return Ok(());
     }
+    give(cx, run, valid)
+}
+
+#[inline(never)]
+fn give<V: Vendor>(cx: &mut Cx<'_, V>, run: &SharedPage, valid: u64) -> Result {
     if valid & REGS != 0 {
         run.write::<Regs, AT_REGS>(regs::snapshot(cx));
     }

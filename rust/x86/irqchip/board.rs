@@ -5,13 +5,10 @@ use super::alarm::Alarm;
 use crate::{request, vendor::Vendor};
 use kernel::{
     prelude::*,
-    sync::{
-        atomic::{Atomic, Relaxed},
-        new_spinlock_irq, SpinLockIrq,
-    },
+    sync::{atomic::Atomic, new_spinlock_irq, SpinLockIrq},
 };
 use kvm_irqchip::{ioapic::IoApic, pic::Pic};
-use kvm_sys::timer::Timer;
+use kvm_sys::{plain::Plain, timer::Timer};
 
 /// The devices.
 #[pin_data]
@@ -45,6 +42,6 @@ impl<V: Vendor> Board<V> {
     /// Whether the 8259A has an interrupt for whoever takes its interrupts.
     #[inline]
     pub(crate) fn pic_output(&self) -> bool {
-        self.pic_output.load(Relaxed)
+        self.pic_output.get()
     }
 }

@@ -37,7 +37,7 @@ use kernel::{
     error::Result,
     prelude::*,
     sync::{
-        atomic::{Acquire, Atomic, Relaxed, Release},
+        atomic::{Atomic, Relaxed, Release},
         SetOnce,
     },
 };
@@ -47,7 +47,7 @@ use kvm_irqchip::{
     lapic::{DestRules, DirectedEoi, TimerConfig},
     msi::DestFormat,
 };
-use kvm_sys::rcu_cell::RcuCell;
+use kvm_sys::{plain::Plain, rcu_cell::RcuCell};
 use pit::PitDevice;
 
 /// Which controllers are in the kernel.
@@ -127,7 +127,7 @@ impl<V: Vendor> Irqchip<V> {
     pub(crate) fn mode(&self) -> Mode {
         const SPLIT: u32 = Mode::Split as u32;
         const KERNEL: u32 = Mode::Kernel as u32;
-        match self.mode.load(Acquire) {
+        match self.mode.get_acquire() {
             SPLIT => Mode::Split,
             KERNEL => Mode::Kernel,
             _ => Mode::None,

@@ -33,7 +33,10 @@ use kvm_policy::{
     pvclock::{self, PvClock, Scale, STABLE},
     tsc::cycles_to_ns,
 };
-use kvm_sys::x86::tsc::{self as host, rdtsc, Clock};
+use kvm_sys::{
+    plain::Plain,
+    x86::tsc::{self as host, rdtsc, Clock},
+};
 use kvm_uapi::vcpu::ClockData;
 
 /// Write the record before the next entry.
@@ -117,7 +120,7 @@ impl VmClock {
     /// Whether all vCPUs' clocks describe one moment.
     #[inline]
     pub(crate) fn is_stable(&self) -> bool {
-        self.is_stable.load(Relaxed)
+        self.is_stable.get()
     }
 
     /// The guest's time now, in nanoseconds.

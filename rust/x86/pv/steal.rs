@@ -20,6 +20,7 @@ use kvm_core::{request::Request, vcpu::Vcpu, vm::Vm};
 use kvm_paging::addr::Gpa;
 use kvm_policy::steal_time::{self, FLUSH_TLB, PREEMPTED, PREEMPTED_AT, STEAL_AT, VERSION_AT};
 use kvm_sys::{
+    plain::Plain,
     preempt::{Pinned, SchedHooks},
     task,
 };
@@ -70,7 +71,7 @@ pub(crate) fn write_msr<V: Vendor>(cx: &mut Cx<'_, V>, value: u64) {
 /// `KVM_RUN` begins: the guest is to see where time went since it ended last.
 #[inline]
 pub(crate) fn begin<V: Vendor>(cx: &Cx<'_, V>) {
-    if cx.vcpu.shared().steal().gpa.load(Relaxed) != 0 {
+    if cx.vcpu.shared().steal().gpa.get() != 0 {
         cx.vcpu.requests.set(UPDATE);
     }
 }
@@ -78,7 +79,7 @@ pub(crate) fn begin<V: Vendor>(cx: &Cx<'_, V>) {
 /// Brings the record up to date: the vCPU is about to run.
 pub(crate) fn update<V: Vendor>(cx: &mut Cx<'_, V>) {
     let place = cx.vcpu.shared().steal();
-    let gpa = place.gpa.load(Relaxed);
+    let gpa = place.gpa.get();
     if gpa == 0 {
         return;
     }
@@ -139,7 +140,7 @@ pub(crate) struct Hooks<'a, V: Vendor> {
 
 impl<V: Vendor> SchedHooks for Hooks<'_, V> {
     fn sched_in(&self, _cpu: Pinned<'_>) {
-        if self.vcpu.shared().steal().gpa.load(Relaxed) != 0 {
+        if self.vcpu.shared().steal().gpa.get() != 0 {
             self.vcpu.requests.set(UPDATE);
         }
         if self.vcpu.shared().has_spun() {
@@ -150,8 +151,8 @@ impl<V: Vendor> SchedHooks for Hooks<'_, V> {
     fn sched_out(&self, cpu: Pinned<'_>, _preempted: bool) {
         V::Control::left(self.vcpu.shared().control(), cpu);
         let place = self.vcpu.shared().steal();
-        let gpa = place.gpa.load(Relaxed);
-        if gpa == 0 || place.is_out.load(Relaxed) {
+        let gpa = place.gpa.get();
+        if gpa == 0 || place.is_out.get() {
             return;
         }
         let at = Gpa::new(gpa.wrapping_add(PREEMPTED_AT));
