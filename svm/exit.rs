@@ -35,8 +35,21 @@ pub(crate) fn quick(control: &SvmControl) -> Option<Quick> {
         Exit::CPUID => Some(Quick::Cpuid),
         Exit::MSR if is_msr_read(control) => Some(Quick::ReadMsr),
         Exit::MSR => Some(Quick::WriteMsr),
+        Exit::IO => Some(Quick::Port(port_access(control))),
+        Exit::NESTED_PAGE_FAULT => device_access(control).map(Quick::Device),
+        Exit::VMMCALL => Some(Quick::Hypercall),
+        Exit::WBINVD | Exit::INVD => Some(Quick::Nothing),
+        Exit::PAUSE => Some(Quick::Pause),
         _ => None,
     }
+}
+
+/// The access that a nested page fault is for, if it is an instruction's to a device.
+fn device_access(control: &SvmControl) -> Option<Touched> {
+    let block = &control.vmcb().control;
+    let is_marked = NestedFault::from_bits_truncate(block.exit_info_1)
+        .contains(NestedFault::RESERVED | NestedFault::FINAL);
+    (is_marked && block.exit_int_info.get().is_none()).then(|| touched(control))
 }
 
 /// Does what the exit asks for.
@@ -54,7 +67,10 @@ pub(crate) fn handle(cx: &mut Cx<'_, Svm>) -> Result<Next> {
         Exit::Msr => msr(cx),
         Exit::Cpuid => exit::cpuid::handle(cx),
         Exit::Hlt => exit::halt::handle(cx),
-        Exit::Io => io(cx),
+        Exit::Io => {
+            let access = port_access(&cx.state.control);
+            exit::port::handle(cx, access)
+        }
         Exit::InterruptWindow => exit::window::handle(cx),
         Exit::Svm(VMMCALL) => exit::hypercall::handle(cx),
         Exit::Pause => exit::pause::handle(cx),
@@ -106,10 +122,11 @@ fn iret(control: &mut SvmControl) {
     control.nmi = NmiState::Returning(control.rip());
 }
 
-fn nested_page_fault(cx: &mut Cx<'_, Svm>) -> Result<Next> {
-    let control = &cx.state.control.vmcb().control;
-    let fault = NestedFault::from_bits_truncate(control.exit_info_1);
-    let gpa = Gpa::new(control.exit_info_2);
+/// What a nested page fault says.
+fn touched(control: &SvmControl) -> Touched {
+    let block = &control.vmcb().control;
+    let fault = NestedFault::from_bits_truncate(block.exit_info_1);
+    let gpa = Gpa::new(block.exit_info_2);
     let access = if fault.contains(NestedFault::WRITE) {
         Access::WRITE
     } else if fault.contains(NestedFault::FETCH) {
@@ -117,7 +134,12 @@ fn nested_page_fault(cx: &mut Cx<'_, Svm>) -> Result<Next> {
     } else {
         Access::READ
     };
-    let touched = Touched { gpa, access, is_final: fault.contains(NestedFault::FINAL) };
+    Touched { gpa, access, is_final: fault.contains(NestedFault::FINAL) }
+}
+
+fn nested_page_fault(cx: &mut Cx<'_, Svm>) -> Result<Next> {
+    let touched = touched(&cx.state.control);
+    let fault = NestedFault::from_bits_truncate(cx.state.control.vmcb().control.exit_info_1);
     if fault.contains(NestedFault::RESERVED) {
         return exit::page_fault::mmio(cx, touched);
     }
@@ -137,18 +159,18 @@ fn msr(cx: &mut Cx<'_, Svm>) -> Result<Next> {
     }
 }
 
-fn io(cx: &mut Cx<'_, Svm>) -> Result<Next> {
-    let control = &cx.state.control.vmcb().control;
-    let io = IoAccess(control.exit_info_1 as u32);
-    let access = PortAccess {
+/// What an exit for a port says.
+fn port_access(control: &SvmControl) -> PortAccess {
+    let block = &control.vmcb().control;
+    let io = IoAccess(block.exit_info_1 as u32);
+    PortAccess {
         port: io.port(),
         size: io.size(),
         is_in: io.is_in(),
         is_string: io.is_string(),
         // APM vol. 2, 15.10.2: the address of the next instruction.
-        next: control.exit_info_2,
-    };
-    exit::port::handle(cx, access)
+        next: block.exit_info_2,
+    }
 }
 
 fn exception(cx: &mut Cx<'_, Svm>, vector: u8) -> Result<Next> {

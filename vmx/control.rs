@@ -182,6 +182,12 @@ impl VmxControl {
         core::mem::take(&mut self.flushed)
     }
 
+    /// Whether the last exit interrupted an event on its way.
+    #[inline]
+    pub(crate) fn has_interrupted(&self) -> bool {
+        self.vectoring.get().is_some()
+    }
+
     /// Turns a primary control on or off.
     pub(crate) fn set_primary(&mut self, control: Primary, on: bool) {
         self.fields.set_bits(Slot::Primary, control.bits().into(), on);

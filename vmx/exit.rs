@@ -33,8 +33,21 @@ pub(crate) fn quick(control: &VmxControl) -> Option<Quick> {
         Exit::Cpuid => Some(Quick::Cpuid),
         Exit::Rdmsr => Some(Quick::ReadMsr),
         Exit::Wrmsr => Some(Quick::WriteMsr),
+        Exit::Io => Some(Quick::Port(port_access(control))),
+        Exit::EptMisconfiguration if !control.has_interrupted() => {
+            Some(Quick::Device(device_access(control)))
+        }
+        Exit::Vmcall => Some(Quick::Hypercall),
+        Exit::Wbinvd | Exit::Invd => Some(Quick::Nothing),
+        Exit::Pause => Some(Quick::Pause),
         _ => None,
     }
+}
+
+/// The access that a misconfiguration is for, of which the processor says little.
+fn device_access(control: &VmxControl) -> Touched {
+    let gpa = Gpa::new(control.guest_physical());
+    Touched { gpa, access: Access::WRITE, is_final: true }
 }
 
 /// Does what the exit asks for.
@@ -58,16 +71,17 @@ pub(crate) fn handle(cx: &mut Cx<'_, Vmx>) -> Result<Next> {
         }
         Exit::EptViolation => ept_violation(cx),
         Exit::EptMisconfiguration => {
-            let gpa = Gpa::new(cx.state.control.guest_physical());
-            // The processor doesn't say which access.
-            let touched = Touched { gpa, access: Access::WRITE, is_final: true };
+            let touched = device_access(&cx.state.control);
             exit::page_fault::mmio(cx, touched)
         }
         Exit::Rdmsr => exit::msr::read(cx),
         Exit::Wrmsr => exit::msr::write(cx),
         Exit::Cpuid => exit::cpuid::handle(cx),
         Exit::Hlt => exit::halt::handle(cx),
-        Exit::Io => io(cx),
+        Exit::Io => {
+            let access = port_access(&cx.state.control);
+            exit::port::handle(cx, access)
+        }
         Exit::InterruptWindow => exit::window::handle(cx),
         Exit::NmiWindow => {
             cx.vcpu.stats().arch.nmi_window_exits.add(1);
@@ -144,18 +158,17 @@ fn log_full(cx: &mut Cx<'_, Vmx>) {
     cx.state.control.rewind_log();
 }
 
-fn io(cx: &mut Cx<'_, Vmx>) -> Result<Next> {
-    let control = &cx.state.control;
+/// What an exit for a port says.
+fn port_access(control: &VmxControl) -> PortAccess {
     let io = IoAccess(control.qualification());
     let length = control.fields.get(Slot::InstructionLength);
-    let access = PortAccess {
+    PortAccess {
         port: io.port(),
         size: io.size(),
         is_in: io.is_in(),
         is_string: io.is_string(),
         next: control.rip().wrapping_add(length),
-    };
-    exit::port::handle(cx, access)
+    }
 }
 
 /// MOV is done here, the rest by the emulator, and CR8, which userspace may have to know

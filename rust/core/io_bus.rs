@@ -220,6 +220,41 @@ impl<A: Arch> Io<A> {
         })
     }
 
+    /// A guest's write of 1 to 8 bytes; whether an eventfd took it. From any context in
+    /// which spin locks may be taken.
+    #[inline]
+    pub fn signal(&self, space: Space, address: u64, data: &[u8]) -> bool {
+        self.bus(space).table.read().is_some_and(|table| {
+            let signal = matching::find(&table.signals, address, data);
+            signal.map(|signal| signal.event.signal()).is_some()
+        })
+    }
+
+    /// A guest's write of unknown length: signals the eventfd that takes it whatever its
+    /// length, if there is one and `first` gives something, which comes back. `first` doesn't
+    /// sleep.
+    #[inline]
+    pub fn signal_any_length<R>(
+        &self,
+        address: u64,
+        first: impl FnOnce() -> Option<R>,
+    ) -> Option<R> {
+        let table = self.mmio.table.read()?;
+        let signal = matching::find_any_length(&table.signals, address)?;
+        first().inspect(|_| signal.event.signal())
+    }
+
+    /// Whether an eventfd or a device of the architecture is at an address: what serves an
+    /// access by itself.
+    #[inline]
+    pub fn is_served_at_once(&self, space: Space, address: u64) -> bool {
+        self.bus(space).table.read().is_some_and(|table| {
+            matching::is_any_at(&table.signals, address)
+                || ranges::find(&table.handlers, address, 1)
+                    .any(|handler| matches!(handler, Handler::Device(_)))
+        })
+    }
+
     /// Puts a device of the architecture on a bus. Sleeps.
     ///
     /// # Errors

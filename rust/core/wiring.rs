@@ -161,7 +161,8 @@ pub trait Wiring<A: Arch>: 'static {
     /// on the bus. No lock is held.
     fn device_write(vm: &Vm<A>, device: Self::Device, address: u64, data: &[u8]) -> bool;
 
-    /// A guest's read from a device; whether the device answers. As above.
+    /// A guest's read from a device; whether the device answers. As above, and from any context
+    /// in which spin locks may be taken.
     fn device_read(vm: &Vm<A>, device: Self::Device, address: u64, data: &mut [u8]) -> bool;
 }
 

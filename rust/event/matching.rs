@@ -65,6 +65,12 @@ pub fn find_any_length<E: Keyed>(entries: &[E], address: u64) -> Option<&E> {
     at(entries, address)?.first().filter(|entry| entry.key().length == 0)
 }
 
+/// Whether there are entries for writes to an address.
+#[inline]
+pub fn is_any_at<E: Keyed>(entries: &[E], address: u64) -> bool {
+    at(entries, address).is_some()
+}
+
 /// Whether an entry takes a write that one with this key would take as well.
 pub fn conflicts<E: Keyed>(entries: &[E], key: &Key) -> bool {
     let same_address = |entry: &&E| entry.key().address == key.address;

@@ -13,19 +13,56 @@ use x86_defs::{Efer, SegReg};
 
 /// Carries out the hypercall in RAX; the answer goes there.
 pub(crate) fn call<V: Vendor>(cx: &mut Cx<'_, V>) {
-    let [rax, rcx, rdx, rbx, _, _, rsi, ..] = cx.state.gprs;
-    let regs = CallRegs { rax, rbx, rcx, rdx, rsi };
-    kvm_hypercall(|| (rax, rbx, rcx, rdx, rsi));
-    let control = &cx.state.control;
-    let long = control.segment(SegReg::Cs).l && control.efer().contains(Efer::LMA);
-    let rules = CallRules { features: pv::usable(cx.state), map_gpa_range: false };
-    cx.vcpu.stats().arch.hypercalls.add(1);
-    let answer = match decode(&regs, long, control.cpl(), &rules) {
+    let asked = Asked::of(cx);
+    let answer = match asked.call {
         Ok(call) => carry_out(cx, call).unwrap_or_else(CallError::rax),
         Err(error) => error.rax(),
     };
-    let [rax, ..] = &mut cx.state.gprs;
-    *rax = if long { answer } else { answer & 0xffff_ffff };
+    asked.answer(cx, answer);
+}
+
+/// The same in any context, if it asks for nothing, or for something that it doesn't get; whether
+/// it does.
+#[inline]
+pub(crate) fn at_once<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
+    let asked = Asked::of(cx);
+    let answer = match asked.call {
+        Ok(Call::PollIrq) => 0,
+        Err(error) => error.rax(),
+        Ok(_) => return false,
+    };
+    asked.answer(cx, answer);
+    true
+}
+
+/// A hypercall.
+struct Asked {
+    /// It is one of 64-bit mode.
+    long: bool,
+    regs: CallRegs,
+    call: Result<Call, CallError>,
+}
+
+impl Asked {
+    #[inline]
+    fn of<V: Vendor>(cx: &Cx<'_, V>) -> Self {
+        let [rax, rcx, rdx, rbx, _, _, rsi, ..] = cx.state.gprs;
+        let regs = CallRegs { rax, rbx, rcx, rdx, rsi };
+        let control = &cx.state.control;
+        let long = control.segment(SegReg::Cs).l && control.efer().contains(Efer::LMA);
+        let rules = CallRules { features: pv::usable(cx.state), map_gpa_range: false };
+        let call = decode(&regs, long, control.cpl(), &rules);
+        Self { long, regs, call }
+    }
+
+    #[inline]
+    fn answer<V: Vendor>(&self, cx: &mut Cx<'_, V>, answer: u64) {
+        let CallRegs { rax, rbx, rcx, rdx, rsi } = self.regs;
+        kvm_hypercall(|| (rax, rbx, rcx, rdx, rsi));
+        cx.vcpu.stats().arch.hypercalls.add(1);
+        let [rax, ..] = &mut cx.state.gprs;
+        *rax = if self.long { answer } else { answer & 0xffff_ffff };
+    }
 }
 
 fn carry_out<V: Vendor>(cx: &mut Cx<'_, V>, call: Call) -> Result<u64, CallError> {

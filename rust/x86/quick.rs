@@ -2,19 +2,20 @@
 //! Exits that are over at once: with interrupts off and all of the guest's state still in
 //! the processor, so that the guest goes on without what a turn of the loop costs.
 //!
-//! For what needs no lock and can't wait, and for a vCPU that has nothing else on its
+//! For what can't wait and takes no lock, or one that is held for a moment only: those of an
+//! eventfd and of devices that answer a read. And for a vCPU that has nothing else on its
 //! mind. Everything else, and whatever a register refuses, goes the usual way; so nothing
 //! here changes anything before it knows that it can finish. A host interrupt that comes
 //! meanwhile gets the guest out as soon as it is entered.
 
 use crate::{
-    apic, emulate, exit,
+    apic, emulate, exit, hypercall,
     run::is_wanted_outside,
     state::Cx,
     trace,
     vendor::{Quick, Vendor},
 };
-use kvm_sys::irq::IrqOff;
+use kvm_sys::irq::{self, IrqOff};
 
 /// Handles the last exit if that can be done right here; whether it was.
 #[inline]
@@ -23,14 +24,31 @@ pub(crate) fn handle<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
     if !is_ordinary(cx) {
         return false;
     }
+    let is_done = match quick {
+        Quick::Port(access) => irq::SPIN_LOCKS_SPIN && exit::port::at_once(cx, &access),
+        Quick::Device(touched) => irq::SPIN_LOCKS_SPIN && exit::page_fault::at_once(cx, touched),
+        _ => instruction(cx, quick),
+    };
+    if is_done {
+        cx.vcpu.stats().arch.exits.add(1);
+    }
+    is_done
+}
+
+/// Handles an instruction that says nothing of itself, not always even how long it is.
+#[inline]
+fn instruction<V: Vendor>(cx: &mut Cx<'_, V>, quick: Quick) -> bool {
     let Some(next) = emulate::next_rip_at_once(cx) else { return false };
     let is_done = match quick {
         Quick::Cpuid => exit::cpuid::at_once(cx),
         Quick::ReadMsr => exit::msr::read_at_once(cx),
         Quick::WriteMsr => exit::msr::write_at_once(cx),
+        Quick::Nothing => true,
+        Quick::Hypercall => hypercall::at_once(cx),
+        Quick::Pause => exit::pause::at_once(cx),
+        Quick::Port(_) | Quick::Device(_) => false,
     };
     if is_done {
-        cx.vcpu.stats().arch.exits.add(1);
         emulate::advance(cx, next);
     }
     is_done

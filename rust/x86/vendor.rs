@@ -4,7 +4,7 @@
 use crate::{
     apic, capability,
     control::Control,
-    exit::pause::PauseWindows,
+    exit::{page_fault::Touched, pause::PauseWindows, port::PortAccess},
     host, ioctl, irqchip, msr_filter,
     outcome::Next,
     shared::Shared,
@@ -29,7 +29,7 @@ use kvm_sys::{kick::Kick, preempt::PreemptOff, x86::Extension};
 use kvm_uapi::vcpu::EnableCap;
 
 /// An exit for an instruction that may be over at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Quick {
     /// CPUID.
     Cpuid,
@@ -37,6 +37,17 @@ pub enum Quick {
     ReadMsr,
     /// WRMSR.
     WriteMsr,
+    /// One that there is nothing to do for: WBINVD, INVD.
+    Nothing,
+    /// VMCALL or VMMCALL.
+    Hypercall,
+    /// PAUSE, in a loop of them.
+    Pause,
+    /// IN or OUT.
+    Port(PortAccess),
+    /// An access to what the second-level tables have marked as a device's. It interrupted
+    /// no event on its way.
+    Device(Touched),
 }
 
 /// One vendor's virtualization extension.

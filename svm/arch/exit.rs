@@ -108,8 +108,20 @@ pub enum Exit {
 impl Exit {
     /// The code of [`Self::Cpuid`].
     pub const CPUID: u64 = 0x72;
+    /// The code of [`Self::Invd`].
+    pub const INVD: u64 = 0x76;
+    /// The code of [`Self::Pause`].
+    pub const PAUSE: u64 = 0x77;
+    /// The code of [`Self::Io`].
+    pub const IO: u64 = 0x7b;
     /// The code of [`Self::Msr`].
     pub const MSR: u64 = 0x7c;
+    /// The code of VMMCALL.
+    pub const VMMCALL: u64 = 0x81;
+    /// The code of [`Self::Wbinvd`].
+    pub const WBINVD: u64 = 0x89;
+    /// The code of [`Self::NestedPageFault`].
+    pub const NESTED_PAGE_FAULT: u64 = 0x400;
 
     /// The reason that a code stands for.
     pub const fn from_code(code: u64) -> Self {

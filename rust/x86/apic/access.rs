@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The register page of xAPIC mode.
 
-use super::{carry_out, changed, timer::Clock, vapic};
-use crate::{mailbox, state::Cx, vendor::Vendor};
+use super::{carry_out, changed, is_quick_write, timer::Clock, vapic};
+use crate::{
+    mailbox,
+    state::{Cx, VcpuState},
+    vendor::Vendor,
+};
 use kvm_emulate::io::Fragment;
 use kvm_irqchip::lapic::Changed;
 use kvm_sys::x86::trace::kvm_apic;
+use x86_defs::msr;
 
 /// An access to the registers of the local APIC; the data of a read.
 ///
@@ -23,6 +28,23 @@ pub(crate) fn access<V: Vendor>(cx: &mut Cx<'_, V>, access: &Fragment) -> u64 {
             write(cx, offset, access.data as u32);
         }
         access.data
+    }
+}
+
+/// Whether an access to a register is over at once: it takes no lock and can't wait.
+#[inline]
+pub(crate) fn is_quick<V: Vendor>(state: &VcpuState<V>, address: u64, is_write: bool) -> bool {
+    /// The task priority, of which userspace may want to hear.
+    const TPR: u32 = 0x80;
+    /// The upper half of the interrupt command.
+    const ICR_HIGH: u32 = 0x310;
+    match (address & 0xfff) as u32 {
+        register if !is_write => register & !0xf != TPR,
+        ICR_HIGH => true,
+        register if register & 0xf == 0 => {
+            is_quick_write(state, msr::X2APIC_BASE.wrapping_add(register >> 4))
+        }
+        _ => false,
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) mod send;
 pub(crate) mod timer;
 pub(crate) mod vapic;
 
-pub(crate) use access::access;
+pub(crate) use access::{access, is_quick as is_quick_access};
 pub(crate) use eoi::{exit as eoi_exit, restore_rtc, scan};
 pub(crate) use msr::{is_quick_write, read_msr, set_base, write_msr};
 

@@ -312,6 +312,23 @@ pub(crate) fn next_rip_at_once<V: Vendor>(cx: &mut Cx<'_, V>) -> Option<u64> {
     Some(cx.state.control.rip().wrapping_add(u64::from(plain_length(word)?)))
 }
 
+/// The same for an instruction that accessed a device.
+#[inline]
+pub(crate) fn access_next_at_once<V: Vendor>(cx: &mut Cx<'_, V>) -> Option<u64> {
+    cx.state.control.next_rip().or_else(|| plain::next_rip_at_once(cx))
+}
+
+/// Executes the instruction at RIP in any context in which spin locks may be taken, if it is
+/// a plain move to or from what the kernel has at `touched`; whether it did.
+#[inline]
+pub(crate) fn access_at_once<V: Vendor>(cx: &mut Cx<'_, V>, touched: Gpa) -> bool {
+    let is_done = plain::access_at_once(cx, touched);
+    if is_done {
+        cx.vcpu.stats().arch.insn_emulation.add(1);
+    }
+    is_done
+}
+
 /// Bytes of the instruction at RIP.
 fn length<V: Vendor>(cx: &mut Cx<'_, V>) -> core::result::Result<u8, Stop> {
     let mut processor = Processor::new(cx);

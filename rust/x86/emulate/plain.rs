@@ -4,6 +4,7 @@
 
 use super::{advance, cpu::Processor};
 use crate::{
+    apic,
     control::{Control, Gprs},
     outcome::Next,
     state::Cx,
@@ -11,34 +12,37 @@ use crate::{
     vendor::Vendor,
 };
 use kernel::error::Result;
-use kvm_core::memory::Kind;
+use kvm_core::{io_bus::Space, memory::Kind};
 use kvm_emulate::{
     io::{Fragment, FragmentKind},
     plain::{PlainMove, WINDOW},
     Cpu,
 };
 use kvm_paging::addr::{Gpa, PAGE_SIZE};
+use kvm_sys::{
+    trace::{kvm_mmio, Mmio},
+    vmm_memory::Wait,
+};
 use x86_defs::{Mode, SegReg};
 use zerocopy::IntoBytes;
 
 /// Carries out the instruction at RIP, whose access leads to `gpa`; `None` if it is none of
 /// those, which leaves everything as it was.
 pub(super) fn access<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa) -> Option<Result<Next>> {
-    let plain = at_rip(cx)?;
+    let plain = at_rip(cx, Wait::Allowed)?;
     if !is_whole(cx, &plain, gpa) {
         return None;
     }
     let store = plain.stored(&cx.state.gprs);
-    let mut processor = Processor::new(cx);
+    let processor = Processor::new(cx);
     if !processor.is_apic_page(gpa) {
         match (processor.memory().kind(gpa), store) {
             (Kind::Device, _) | (Kind::ReadOnly, Some(_)) => {}
             _ => return None,
         }
     }
-    let kind = if store.is_some() { FragmentKind::MmioWrite } else { FragmentKind::MmioRead };
     let (addr, len) = (gpa.raw(), plain.size);
-    let served = processor.in_kernel(&Fragment { kind, addr, len, data: store.unwrap_or(0) });
+    let served = in_kernel(cx, addr, &plain, store);
     let rip = cx.state.control.rip();
     match served {
         Some(answer) => {
@@ -48,6 +52,59 @@ pub(super) fn access<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa) -> Option<Result<N
         }
         None => Some(userspace::mmio(cx, addr, len, store, Completion::PlainMove { plain, rip })),
     }
+}
+
+/// The same in any context in which spin locks may be taken, if a device in the kernel or an
+/// eventfd serves the access by itself; whether one did. Otherwise everything is as it was.
+#[inline]
+pub(super) fn access_at_once<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa) -> bool {
+    let address = gpa.raw();
+    let is_apic = Processor::new(cx).is_apic_page(gpa);
+    // Before the instruction is fetched, which is most of the work.
+    if !is_apic
+        && !(cx.vm.io().is_served_at_once(Space::Mmio, address)
+            && Processor::new(cx).memory().kind(gpa) == Kind::Device)
+    {
+        return false;
+    }
+    let Some(plain) = at_rip(cx, Wait::Never) else { return false };
+    if !is_whole(cx, &plain, gpa) {
+        return false;
+    }
+    let store = plain.stored(&cx.state.gprs);
+    let served = match store {
+        Some(data) if !is_apic => signal(cx, address, plain.size, data).then_some(data),
+        _ if is_apic && !apic::is_quick_access(cx.state, address, store.is_some()) => None,
+        _ => in_kernel(cx, address, &plain, store),
+    };
+    let Some(answer) = served else { return false };
+    let rip = cx.state.control.rip();
+    plain.load(&mut cx.state.gprs, answer);
+    advance(cx, after(&plain, rip));
+    true
+}
+
+/// Has a device in the kernel serve an access.
+fn in_kernel<V: Vendor>(
+    cx: &mut Cx<'_, V>,
+    addr: u64,
+    plain: &PlainMove,
+    store: Option<u64>,
+) -> Option<u64> {
+    let kind = if store.is_some() { FragmentKind::MmioWrite } else { FragmentKind::MmioRead };
+    let fragment = Fragment { kind, addr, len: plain.size, data: store.unwrap_or(0) };
+    Processor::new(cx).in_kernel(&fragment)
+}
+
+/// Signals the eventfd that takes a write; whether there is one.
+fn signal<V: Vendor>(cx: &Cx<'_, V>, address: u64, size: u8, data: u64) -> bool {
+    let bytes = data.to_le_bytes();
+    let part = bytes.get(..size.into());
+    let is_taken = part.is_some_and(|part| cx.vm.io().signal(Space::Mmio, address, part));
+    if is_taken {
+        kvm_mmio(address, size, Mmio::Write(data));
+    }
+    is_taken
 }
 
 /// Whether the whole access is at `gpa`, and no part of it in another page.
@@ -73,7 +130,14 @@ pub(crate) fn complete<V: Vendor>(cx: &mut Cx<'_, V>, plain: &PlainMove, data: u
 
 /// RIP behind the instruction, if it is one of those.
 pub(super) fn next_rip<V: Vendor>(cx: &mut Cx<'_, V>) -> Option<u64> {
-    let plain = at_rip(cx)?;
+    let plain = at_rip(cx, Wait::Allowed)?;
+    Some(after(&plain, cx.state.control.rip()))
+}
+
+/// The same in any context.
+#[inline]
+pub(super) fn next_rip_at_once<V: Vendor>(cx: &mut Cx<'_, V>) -> Option<u64> {
+    let plain = at_rip(cx, Wait::Never)?;
     Some(after(&plain, cx.state.control.rip()))
 }
 
@@ -83,7 +147,8 @@ fn after(plain: &PlainMove, rip: u64) -> u64 {
 }
 
 /// The instruction at RIP, if it is one of those.
-fn at_rip<V: Vendor>(cx: &mut Cx<'_, V>) -> Option<PlainMove> {
+#[inline]
+fn at_rip<V: Vendor>(cx: &mut Cx<'_, V>, wait: Wait) -> Option<PlainMove> {
     let mut processor = Processor::new(cx);
     let long = match processor.mode() {
         Mode::Long64 => true,
@@ -92,7 +157,10 @@ fn at_rip<V: Vendor>(cx: &mut Cx<'_, V>) -> Option<PlainMove> {
     };
     let fetched = processor.cx.state.control.fetched();
     if fetched.is_empty() {
-        let words = processor.fetch_words::<2>()?;
+        let words = match wait {
+            Wait::Allowed => processor.fetch_words::<2>()?,
+            Wait::Never => processor.fetch_words_at_once()?,
+        };
         return PlainMove::decode(words.as_bytes().first_chunk::<WINDOW>()?, long);
     }
     let mut code = [0; WINDOW];

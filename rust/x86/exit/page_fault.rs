@@ -37,6 +37,23 @@ pub fn mmio<V: Vendor>(cx: &mut Cx<'_, V>, touched: Touched) -> Result<Next> {
     handle(cx, touched)
 }
 
+/// Handles an access to what is known to be a device's in any context in which spin locks may
+/// be taken, if the kernel has what it accesses and a plain move makes it; whether it did.
+#[inline(never)]
+pub(crate) fn at_once<V: Vendor>(cx: &mut Cx<'_, V>, touched: Touched) -> bool {
+    let Touched { gpa, access, is_final } = touched;
+    if access.contains(Access::WRITE) {
+        let vm = cx.vm;
+        let next = vm.io().signal_any_length(gpa.raw(), || emulate::access_next_at_once(cx));
+        if let Some(next) = next {
+            kvm_fast_mmio(|| (gpa.raw(),));
+            emulate::advance(cx, next);
+            return true;
+        }
+    }
+    is_final && emulate::access_at_once(cx, gpa)
+}
+
 /// An access to a device: an instruction's, which is emulated. The delivery of an event
 /// can't be: its descriptors and its stack have to be memory.
 fn device<V: Vendor>(cx: &mut Cx<'_, V>, touched: Touched) -> Result<Next> {

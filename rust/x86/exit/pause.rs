@@ -4,7 +4,7 @@
 use crate::{control::Control, emulate, outcome::Next, state::Cx, vendor::Vendor};
 use kernel::error::Result;
 pub use kvm_policy::pause_window::PauseWindows;
-use kvm_sys::x86::trace::kvm_ple_window_update;
+use kvm_sys::{process, x86::trace::kvm_ple_window_update};
 
 /// Lets others run: whoever has the lock may be waiting for a CPU. The next loop may be
 /// longer.
@@ -16,9 +16,20 @@ pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     let window = V::pause_windows().grown(cx.state.control.pause_window());
     set_window(cx, window);
     if !cx.vm.vcpus().yield_to_any(cx.vcpu) {
-        kvm_sys::process::cond_resched();
+        process::cond_resched();
     }
     emulate::skip(cx)
+}
+
+/// The same in any context, if nobody else could run here instead; whether that is so.
+#[inline]
+pub(crate) fn at_once<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
+    let is_alone = process::is_alone();
+    if is_alone {
+        let window = V::pause_windows().grown(cx.state.control.pause_window());
+        set_window(cx, window);
+    }
+    is_alone
 }
 
 /// The vCPU's thread was off its CPU.

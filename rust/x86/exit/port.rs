@@ -72,6 +72,29 @@ pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>, access: PortAccess) -> Result<Next>
     userspace::port_io(cx, port, size, Some(value), Completion::PortOut { rip, next })
 }
 
+/// Handles a port access in any context in which spin locks may be taken, if it is an OUT that
+/// an eventfd takes or an IN from a device in the kernel; whether it was.
+#[inline(never)]
+pub(crate) fn at_once<V: Vendor>(cx: &mut Cx<'_, V>, access: &PortAccess) -> bool {
+    let PortAccess { port, size, is_in, is_string, next } = *access;
+    if is_string {
+        return false;
+    }
+    let is_served = if is_in {
+        served_in_kernel(cx, access)
+    } else {
+        let bytes = emulate::accumulator(&cx.state.gprs, size).to_le_bytes();
+        let part = bytes.get(..size.into());
+        part.is_some_and(|part| cx.vm.io().signal(Space::Pio, port.into(), part))
+    };
+    if is_served {
+        cx.vcpu.stats().arch.io_exits.add(1);
+        trace::port(!is_in, port, size, 1, emulate::accumulator(&cx.state.gprs, size));
+        emulate::advance(cx, next);
+    }
+    is_served
+}
+
 /// Whether a device in the kernel took the access.
 fn served_in_kernel<V: Vendor>(cx: &mut Cx<'_, V>, access: &PortAccess) -> bool {
     let vm = &*cx.vm;
