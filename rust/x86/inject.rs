@@ -155,6 +155,7 @@ pub fn deliver<V: Vendor>(cx: &mut Cx<'_, V>) {
     }
     open_windows(cx);
     apic::before_entry(cx);
+    apic::timer::wait(cx.state);
 }
 
 /// Puts what the pending exception reports where the guest finds it.

@@ -11,6 +11,11 @@ kvm_sys::module_params! {
     pub(crate) static MIN_TIMER_PERIOD_US: Param<u32> = 200, "min_timer_period_us", 0o644,
         "shortest period of guests' timers, in us";
 
+    /// Whether the host's timer for a guest's TSC deadline goes off a little ahead of it, and
+    /// the vCPU waits for the rest.
+    pub(crate) static LAPIC_TIMER_ADVANCE: Param<bool> = true, "lapic_timer_advance", 0o444,
+        "timers for guests' TSC deadlines go off a little ahead";
+
     /// Whether UD2 and the letters "kvm" before an instruction have it emulated, for
     /// tests: 1. With 2 as well RFLAGS.RF is cleared before.
     pub(crate) static FORCE_EMULATION_PREFIX: Param<u32> = 0, "force_emulation_prefix", 0o644,

@@ -68,10 +68,9 @@ const fn lvt_register(entry: Lvt) -> u8 {
 }
 
 impl LocalApic {
-    /// Writes the registers to `image`, and zero between them. The owner has
-    /// harvested the inbox.
+    /// Writes the registers to `image`, which is zero. The owner has harvested the
+    /// inbox.
     pub fn save(&self, image: &mut [u8; STATE_SIZE], now: Now) {
-        image.fill(0);
         let id = match self.mode() {
             Mode::X2Apic if !self.config.wide_ids => self.config.id << 24,
             _ => self.id_register(),

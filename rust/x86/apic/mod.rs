@@ -52,6 +52,8 @@ pub struct Link {
     pub(crate) pv_eoi: pv_eoi::Word,
     /// Task priorities without an exit.
     vapic: vapic::Vapic,
+    /// Deadlines of the timer, and the way to the guest.
+    ahead: timer::Ahead,
 }
 
 /// The local APIC of a new vCPU, if the VM has them in the kernel.

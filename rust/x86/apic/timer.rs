@@ -6,15 +6,23 @@
 //! which the vCPU's thread sets: when it goes off, the thread finds word of that in its
 //! mailbox. The thread asks the APIC then, so an alarm that comes late, early or for a
 //! setting that is no more does no harm.
+//!
+//! The host's timer goes off a little ahead of a TSC deadline ([`TimerLead`]). A deadline that
+//! is as near as that is taken for past; the vCPU waits for it when all is ready for the entry
+//! ([`wait`]).
 
 use crate::{
     control::Control,
+    params,
     state::{Cx, VcpuState},
     tsc::Tsc,
     vendor::Vendor,
 };
 use kvm_irqchip::lapic::{Expiry, LocalEvent, Now};
-use kvm_policy::tsc::{cycles_to_ns, ns_to_cycles};
+use kvm_policy::{
+    timer_lead::TimerLead,
+    tsc::{cycles_to_ns, ns_to_cycles},
+};
 use kvm_sys::{
     timer,
     x86::tsc::{self as host_tsc, rdtsc},
@@ -46,6 +54,44 @@ struct Moment {
     /// Monotonic clock, ns.
     ns: u64,
     tsc: u64,
+}
+
+/// A deadline and the way to the guest.
+#[derive(Default)]
+pub(super) struct Ahead {
+    lead: TimerLead,
+    /// The host's TSC at a deadline that was taken for past; 0 for none.
+    until: u64,
+}
+
+impl Ahead {
+    /// How far ahead the alarm of an expiry goes off, in ns.
+    fn lead_of(&self, expiry: Expiry) -> u64 {
+        match expiry {
+            Expiry::Tsc(_) if params::LAPIC_TIMER_ADVANCE.get() && !host_tsc::is_unstable() => {
+                self.lead.ns()
+            }
+            _ => 0,
+        }
+    }
+
+    /// An alarm went off: what that tells of the way.
+    fn learn(&mut self, expiry: Expiry, now: Now, khz: u32) {
+        if let Expiry::Tsc(deadline) = expiry {
+            let late = now.tsc.wrapping_sub(deadline) as i64;
+            let ns = i64::try_from(cycles_to_ns(late.unsigned_abs(), khz)).unwrap_or(i64::MAX);
+            self.lead.learn(if late < 0 { ns.wrapping_neg() } else { ns });
+        }
+    }
+}
+
+/// Before the entry that delivers an event: waits for the deadline that was taken for past.
+#[inline]
+pub(crate) fn wait<V: Vendor>(state: &mut VcpuState<V>) {
+    let until = core::mem::take(&mut state.link.ahead.until);
+    while until != 0 && rdtsc() < until {
+        core::hint::spin_loop();
+    }
 }
 
 impl Clock {
@@ -112,23 +158,31 @@ pub(crate) fn sleep<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
     true
 }
 
-/// When the timer is due the next time. What is due already becomes past.
+/// When the timer is due the next time; for its alarm, a little ahead of that. What is due
+/// already becomes past, and what the alarm would be too late for.
 fn upcoming<V: Vendor>(cx: &mut Cx<'_, V>) -> Option<Moment> {
     let clock = Clock::of(cx.state);
     let khz = cx.state.tsc.khz;
-    let apic = cx.state.apic.as_mut()?;
+    let state = &mut *cx.state;
+    let apic = state.apic.as_mut()?;
     // What becomes past isn't due the second time.
     for _ in 0..2 {
         let expiry = apic.timer().expiry();
         if expiry == Expiry::Never {
             break;
         }
-        let now = clock.now();
+        let mut now = clock.now();
         if let Some(moment) = clock.moment(expiry, now, khz) {
-            return Some(moment);
+            let at = moment.ns.saturating_sub(state.link.ahead.lead_of(expiry));
+            let Expiry::Tsc(deadline) = expiry else { return Some(moment) };
+            if at > now.ns {
+                return Some(Moment { ns: at, ..moment });
+            }
+            state.link.ahead.until = moment.tsc;
+            now.tsc = deadline;
         }
         if apic.timer_expired(now) != LocalEvent::None {
-            cx.state.events.check = true;
+            state.events.check = true;
         }
     }
     None
@@ -158,7 +212,9 @@ fn quiet<V: Vendor>(cx: &Cx<'_, V>) {
 /// An alarm went off.
 pub(crate) fn expired<V: Vendor>(cx: &mut Cx<'_, V>) {
     let now = Clock::of(cx.state).now();
-    let Some(apic) = &mut cx.state.apic else { return };
+    let state = &mut *cx.state;
+    let Some(apic) = &mut state.apic else { return };
+    state.link.ahead.learn(apic.timer().expiry(), now, state.tsc.khz);
     if apic.timer_expired(now) != LocalEvent::None {
         cx.state.events.check = true;
     }

@@ -59,6 +59,7 @@ mod smm_tests;
 pub mod sregs;
 pub mod steal_time;
 pub mod supported;
+pub mod timer_lead;
 pub mod tsc;
 pub mod xcr;
 pub mod xstate;

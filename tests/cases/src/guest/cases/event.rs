@@ -21,6 +21,7 @@ pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-event-irqfd-refused", irqfd_refused),
     Case::guest("x86/micro-event-ioeventfd-port", ioeventfd_port),
     Case::guest("x86/micro-event-ioeventfd-memory", ioeventfd_memory),
+    Case::guest("x86/micro-event-ioeventfd-steps", ioeventfd_steps),
     Case::guest("x86/micro-event-ioeventfd-refused", ioeventfd_refused),
     Case::guest("x86/micro-event-coalesced", coalesced),
     Case::guest("x86/micro-event-coalesced-port", coalesced_port),
@@ -230,6 +231,32 @@ fn ioeventfd_memory() -> Result<()> {
     // Unbound, the writes come out.
     bind_io(&vm, &any, hole, 0, DEASSIGN, 0).context("unbinding")?;
     vcpu.expect(&Exit::MmioWrite { gpa: hole, data: vec![0x78] })
+}
+
+/// A guest that steps through itself traps behind each write that an eventfd takes, once, and
+/// behind other instructions that the kernel is done with at once; the first time as well as when
+/// the kernel knows the address.
+fn ioeventfd_steps() -> Result<()> {
+    const TF: u64 = 1 << 8;
+    let vm = Vm::new()?;
+    vm.need(abi::KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD")?;
+    let hole = 0xd000_0000;
+    let (port, exact, any) = (eventfd()?, eventfd()?, eventfd()?);
+    bind_io(&vm, &port, 0x10, 1, PIO, 0).context("a port")?;
+    bind_io(&vm, &exact, hole, 4, 0, 0).context("4 bytes")?;
+    bind_io(&vm, &any, hole + 0x1000, 0, 0, 0).context("any length")?;
+    let mut vcpu = vm.long(guest!(64;
+        "2:", "out 0x10, al", "mov [rbx], eax", "mov [rbx + 0x1000], eax", "wbinvd", "jmp 2b"
+    ))?;
+    vcpu.change_regs(|regs| (regs.rflags, regs.rbx) = (2 | TF, hole))?;
+    for round in 1..=3 {
+        for behind in [2, 4, 10, 12, 0] {
+            let trap = vcpu.expect_trap(1, 0)?;
+            check_eq!(trap.rip, CODE + behind, "round {round}");
+        }
+        check_eq!((count(&port)?, count(&exact)?, count(&any)?), (1, 1, 1), "round {round}");
+    }
+    Ok(())
 }
 
 /// What can't be bound.
