@@ -29,7 +29,11 @@ use x86_defs::{Dr6, Vector, DR6_FIXED_1};
 #[inline]
 pub(crate) fn quick(control: &VmxControl) -> Option<Quick> {
     let reason = control.reason.filter(|reason| !reason.is_failed_entry())?;
-    match reason.exit() {
+    let exit = reason.exit();
+    if matches!(exit, Exit::Io | Exit::EptMisconfiguration) && l1d::is_flushing() {
+        l1d::reached_out();
+    }
+    match exit {
         Exit::Cpuid => Some(Quick::Cpuid),
         Exit::Rdmsr => Some(Quick::ReadMsr),
         Exit::Wrmsr => Some(Quick::WriteMsr),

@@ -106,6 +106,13 @@ pub(crate) fn moved(cpu: Pinned<'_>) {
     l1d::filled(cpu);
 }
 
+/// An exit is to be handled between exit and entry by what may wake others or read the guest's
+/// code.
+#[cold]
+pub(crate) fn reached_out() {
+    l1d::filled(PreemptOff::new().pinned());
+}
+
 /// An exit is to be handled: by what brings data of others into the cache, unless it is one of
 /// those that hardly touch anything.
 #[cold]
