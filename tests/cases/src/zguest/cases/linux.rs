@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use guest_load::Stream;
+
 use super::super::linux::{self, Linux};
 use super::*;
 use crate::case::{Skip, Vmm};
@@ -41,16 +43,19 @@ fn boot(cpus: u16) -> Result<()> {
     Ok(())
 }
 
-/// The VMM is killed at moments all over a boot; nothing of it is left.
+/// The VMM is killed at random moments of a boot and the time after it; nothing of it is left.
 fn killed() -> Result<()> {
+    const SEED: u64 = 0x5eed;
+    const TIMES: u32 = 12;
     file("GUEST_KERNEL")?;
-    // The last ones are in user space, if they get so far.
-    for milliseconds in [20, 60, 150, 300, 500, 800, 1200, 1700, 2300, 3000] {
+    let mut random = Stream::new(SEED);
+    for _ in 0..TIMES {
+        let moment = Duration::from_millis(random.below(3200));
         let mut vmm = Command::new("/proc/self/exe")
             .args(["--loaded", "linux-boot-two-cpus"])
             .stdout(Stdio::null())
             .spawn()?;
-        thread::sleep(Duration::from_millis(milliseconds));
+        thread::sleep(moment);
         vmm.kill()?;
         vmm.wait()?;
         crate::module::wait_unused()?;
