@@ -39,37 +39,32 @@ pub struct Entering {
     /// What the VMCS has as the host's stack pointer, or [`HOST_RSP_UNKNOWN`].
     host_rsp: u64,
     spec_ctrl: u64,
-    flags: u32,
+    switches_spec_ctrl: bool,
 }
-
-/// In `flags`: the VMCS was entered before.
-const LAUNCHED: u32 = 1 << 0;
-/// In `flags`: IA32_SPEC_CTRL is switched.
-const SWITCHES_SPEC_CTRL: u32 = 1 << 1;
 
 impl Entering {
     /// That of a vCPU which was never entered.
     #[expect(clippy::new_without_default, reason = "for one VMCS each")]
     pub const fn new() -> Self {
-        Self { host_rsp: HOST_RSP_UNKNOWN, spec_ctrl: 0, flags: 0 }
+        Self { host_rsp: HOST_RSP_UNKNOWN, spec_ctrl: 0, switches_spec_ctrl: false }
     }
 
     /// The guest's IA32_SPEC_CTRL, if it is switched.
     #[inline]
     pub fn spec_ctrl(&self) -> Option<u64> {
-        (self.flags & SWITCHES_SPEC_CTRL != 0).then_some(self.spec_ctrl)
+        self.switches_spec_ctrl.then_some(self.spec_ctrl)
     }
 
     /// From the next entry on the guest runs with this IA32_SPEC_CTRL, which the processor has
     /// and takes, and exits go to another [address](Self::exit_address).
     pub fn switch_spec_ctrl(&mut self, value: u64) {
         self.spec_ctrl = value;
-        self.flags |= SWITCHES_SPEC_CTRL;
+        self.switches_spec_ctrl = true;
     }
 
     /// The address of the code that an exit goes to: for HOST_RIP.
     pub fn exit_address(&self) -> u64 {
-        if self.flags & SWITCHES_SPEC_CTRL != 0 {
+        if self.switches_spec_ctrl {
             (&raw const crate::kvm_vmx_exited_switching) as u64
         } else {
             (&raw const crate::kvm_vmx_exited) as u64
@@ -347,10 +342,9 @@ impl Loaded<'_> {
     ) -> Option<Reason> {
         let node = self.vmcs.node();
         let launched = node.launched.get();
-        entering.flags = entering.flags & !LAUNCHED | u32::from(launched);
         // SAFETY: The VMCS is current, and interrupts are off. The addresses are those of
         // sixteen registers and an `Entering`, borrowed for the call.
-        if unsafe { crate::kvm_vmx_enter(registers.as_mut_ptr(), entering) } {
+        if unsafe { crate::kvm_vmx_enter(registers.as_mut_ptr(), entering, launched) } {
             return None;
         }
         let reason = Reason(self.read(Slot::ExitReason.field()) as u32);

@@ -21,10 +21,7 @@
 /* struct Entering of active.rs. */
 #define HOST_RSP_WRITTEN	0
 #define GUEST_SPEC_CTRL		8
-#define FLAGS			16
-/* Bits of FLAGS. */
-#define LAUNCHED		0
-#define SWITCHES_SPEC_CTRL	1
+#define SWITCHES_SPEC_CTRL	16
 
 /* The host's IA32_SPEC_CTRL; RAX, RCX and RDX are lost. */
 .macro LOAD_HOST_SPEC_CTRL
@@ -50,10 +47,11 @@
 .endm
 
 /*
- * bool kvm_vmx_enter(u64 *registers, struct Entering *entering)
+ * bool kvm_vmx_enter(u64 *registers, struct Entering *entering, bool launched)
  *
- * registers: the guest's sixteen general registers, RSP unused. Returns whether the
- * entry failed, so that the guest never ran.
+ * registers: the guest's sixteen general registers, RSP unused; launched: the VMCS that
+ * is current was entered before. Returns whether the entry failed, so that the guest
+ * never ran.
  *
  * An exit goes on at kvm_vmx_exited, or at kvm_vmx_exited_switching for a guest whose
  * IA32_SPEC_CTRL is switched: two addresses for the VMCS, so that no branch has to
@@ -79,11 +77,11 @@ SYM_FUNC_START(kvm_vmx_enter)
 	mov	$HOST_RSP, %eax
 	vmwrite	%rsp, %rax
 1:
-	testb	$(1 << SWITCHES_SPEC_CTRL), FLAGS(%rsi)
-	jnz	6f
+	cmpb	$0, SWITCHES_SPEC_CTRL(%rsi)
+	jne	6f
 2:
 	/* CF stays up to the entry; VERW changes ZF only. */
-	btl	$LAUNCHED, FLAGS(%rsi)
+	btl	$0, %edx
 	mov	GPR_RAX(%rdi), %rax
 	mov	GPR_RSI(%rdi), %rsi
 	LOAD_GUEST_REGISTERS %rdi
@@ -154,18 +152,20 @@ SYM_INNER_LABEL_ALIGN(kvm_vmx_exited, SYM_L_GLOBAL)
 	 */
 5:	mov	$1, %ebx
 	mov	(%rsp), %rsi
-	testb	$(1 << SWITCHES_SPEC_CTRL), FLAGS(%rsi)
-	jnz	.Lrestore_spec_ctrl
+	cmpb	$0, SWITCHES_SPEC_CTRL(%rsi)
+	jne	.Lrestore_spec_ctrl
 	jmp	.Lexited
 
 	/* No return and no indirect branch with the guest's value. */
 6:	mov	GUEST_SPEC_CTRL(%rsi), %rax
 	cmp	PER_CPU_VAR(x86_spec_ctrl_current), %rax
 	je	2b
+	mov	%edx, %r8d
 	mov	%rax, %rdx
 	shr	$32, %rdx
 	mov	$MSR_SPEC_CTRL, %ecx
 	wrmsr
+	mov	%r8d, %edx
 	jmp	2b
 
 	_ASM_EXTABLE(3b, 5b)

@@ -34,5 +34,5 @@ pub fn flush_vpid(_cpu: Pinned<'_>, vpid: u16) {
 extern "C" {
     static kvm_vmx_exited: u8;
     static kvm_vmx_exited_switching: u8;
-    fn kvm_vmx_enter(registers: *mut u64, entering: *mut Entering) -> bool;
+    fn kvm_vmx_enter(registers: *mut u64, entering: *mut Entering, launched: bool) -> bool;
 }
