@@ -61,10 +61,10 @@ pub(super) fn access_at_once<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa) -> bool {
     let address = gpa.raw();
     let is_apic = Processor::new(cx).is_apic_page(gpa);
     // Before the instruction is fetched, which is most of the work.
-    if !is_apic
-        && !(cx.vm.io().is_served_at_once(Space::Mmio, address)
-            && Processor::new(cx).memory().kind(gpa) == Kind::Device)
-    {
+    let is_served = is_apic
+        || cx.vm.io().is_served_at_once(Space::Mmio, address)
+            && Processor::new(cx).memory().kind(gpa) == Kind::Device;
+    if !is_served {
         return false;
     }
     let Some(plain) = at_rip(cx, Wait::Never) else { return false };
