@@ -232,7 +232,7 @@ fn policy() -> Result<()> {
     let file = file(&vm, SIZE, MMAP | SHARED)?;
     let (ram, again) = (mapping(&file)?, mapping(&file)?);
     let bind = |address: u64, size: u64, mode: libc::c_int, nodes: u64| {
-        let nodes = (nodes != 0).then_some(&raw const nodes).unwrap_or(std::ptr::null());
+        let nodes = if nodes == 0 { std::ptr::null() } else { &raw const nodes };
         // SAFETY: the mask outlives the call, which changes where memory comes from and nothing in it.
         let result = unsafe { libc::syscall(libc::SYS_mbind, address, size, mode, nodes, 64, 0) };
         Errno::result(result).map(drop)
