@@ -75,7 +75,11 @@ impl Backing {
     }
 
     fn unbind(&self, old: Bound) {
-        self.bound.lock().retain(|other| *other != old);
+        let mut bound = self.bound.lock();
+        if let Some(at) = bound.iter().position(|other| *other == old) {
+            // It is there.
+            let _ = bound.remove(at);
+        }
     }
 }
 
