@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A vCPU's control block, and how the processor is told of changes.
+//! A vCPU's control block, and how the processor is told of changes; `event`: what it delivers.
 //!
 //! Every setter that touches a field which the processor may keep between runs
 //! clears the field's clean bit (APM vol. 2, 15.15).
@@ -24,13 +24,15 @@ use kvm_x86::{
 };
 use svm_arch::{
     caps::SvmFeatures,
-    event::{Event, Kind},
+    event::Event,
     exit::Exit,
     intercept::{msrpm_position, Intercept, Intercepts},
     vmcb::{self, Clean, TlbControl, VirtualInterrupts, Vmcb},
 };
 use svm_hw::{GlobalInterrupts, VmcbPage};
 use x86_defs::{msr, Cr0, Cr4, Efer, Rflags, SegReg, Segment, TableReg};
+
+mod event;
 
 /// Where NMIs stand (APM vol. 2, 15.20 knows no blocking by itself).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -593,28 +595,7 @@ impl Control for SvmControl {
     }
 
     fn inject(&mut self, event: Injected) {
-        // Chosen before and not delivered yet: RIP is past the instruction.
-        if let Some(soft) = self.soft.take() {
-            self.vmcb.save.rip = soft.rip;
-        }
-        let event = match event {
-            Injected::Interrupt(vector) => Event::new(Kind::Interrupt, vector),
-            Injected::Nmi => Event::new(Kind::Nmi, 2),
-            Injected::Exception { vector, code: Some(code) } => {
-                Event::with_error_code(vector, code)
-            }
-            Injected::Exception { vector, code: None } => Event::new(Kind::Exception, vector),
-            Injected::Software { vector, is_exception, length } => {
-                // The processor pushes RIP as it is: it has to be past the
-                // instruction, and back again if the delivery is interrupted.
-                let rip = self.vmcb.save.rip;
-                self.soft = Some(Soft { rip, length });
-                self.vmcb.save.rip = rip.wrapping_add(length.into());
-                let kind = if is_exception { Kind::Exception } else { Kind::SoftwareInterrupt };
-                Event::new(kind, vector)
-            }
-        };
-        self.vmcb.control.event_injection = event;
+        self.vmcb.control.event_injection = self.delivery_of(event);
     }
 
     fn clear_injection(&mut self) {
@@ -638,20 +619,7 @@ impl Control for SvmControl {
     }
 
     fn interrupted(&mut self) -> Option<Injected> {
-        let soft = self.soft.take();
-        let info = self.vmcb.control.exit_int_info;
-        let (kind, vector) = info.get()?;
-        let event = match kind {
-            Kind::Interrupt => Injected::Interrupt(vector),
-            Kind::Nmi => Injected::Nmi,
-            Kind::SoftwareInterrupt => return self.soft_again(soft, vector, false),
-            // INT3 and INTO.
-            Kind::Exception if vector == 3 || vector == 4 => {
-                return self.soft_again(soft, vector, true)
-            }
-            Kind::Exception => Injected::Exception { vector, code: info.error_code() },
-        };
-        Some(event)
+        self.undelivered()
     }
 
     fn set_interrupt_window(&mut self, wanted: bool) {
@@ -821,18 +789,5 @@ impl SvmControl {
         } else {
             CACHE_OFF
         }
-    }
-
-    /// The delivery of a software event was interrupted. If the guest's own
-    /// instruction raised it, RIP still points there, and it will do so again.
-    fn soft_again(
-        &mut self,
-        soft: Option<Soft>,
-        vector: u8,
-        is_exception: bool,
-    ) -> Option<Injected> {
-        let Soft { rip, length } = soft?;
-        self.vmcb.save.rip = rip;
-        Some(Injected::Software { vector, is_exception, length })
     }
 }
