@@ -146,6 +146,29 @@ pub(crate) fn slot(random: &mut impl Rng, memory: &Memory, bytes: &mut [u8]) {
     }
 }
 
+/// Makes the slot in `bytes` one whose pages are those of `file`, mostly where the file has some.
+pub(crate) fn slot_of_file(random: &mut impl Rng, bytes: &mut [u8], file: i32) {
+    const GUEST_MEMFD: u8 = 1 << 2;
+    if let Some(flags) = bytes.get_mut(4) {
+        *flags |= GUEST_MEMFD;
+    }
+    let offset = if random.random() { 0 } else { random.random_range(0..64) * 4096 };
+    put64(bytes, 32, if random.random_range(0..10) == 0 { number(random) } else { offset });
+    put32(bytes, 40, file as u32);
+}
+
+/// A file of memory to make; most are possible.
+pub(crate) fn file(random: &mut impl Rng, bytes: &mut [u8]) {
+    let size = match random.random_range(0..10) {
+        0 => number(random),
+        _ => random.random_range(1..=MEMORY as u64 / 4096) * 4096,
+    };
+    let flags = [0, 3, 3, 3, 1, 2].choose(random).copied().unwrap_or(0);
+    put64(bytes, 0, size);
+    put64(bytes, 8, flags);
+    bytes[16..64].fill(0);
+}
+
 /// Puts a 64-bit word somewhere.
 pub(crate) fn put64(bytes: &mut [u8], at: usize, value: u64) {
     if let Some(place) = bytes.get_mut(at..at + 8) {

@@ -103,7 +103,8 @@ impl Actor {
             1 | 2 => self.world.scribble(&mut self.random),
             3 => self.generate(),
             4 => self.event(),
-            5 if self.random.random_range(0..6) == 0 => self.close(),
+            5 if self.random.random() => self.world.shake_file(&mut self.random),
+            6 if self.random.random_range(0..6) == 0 => self.close(),
             _ => {
                 let total: u32 = TABLE.iter().map(|entry| entry.weight).sum();
                 let mut left = self.random.random_range(0..total);
@@ -143,10 +144,11 @@ impl Actor {
 
     fn close(&mut self) {
         let world = self.world.clone();
-        let files = match self.random.random_range(0..4) {
+        let files = match self.random.random_range(0..5) {
             0 => &world.vms,
             1 => &world.vcpus,
             2 => &world.devices,
+            3 => &world.files,
             _ => &world.events,
         };
         files.close_any(&mut self.random);
@@ -183,12 +185,14 @@ impl Actor {
     /// Keeps the files that requests make.
     fn keep(&mut self, request: u32, answer: i32) {
         use kvm_uapi::ioctl::{
-            KVM_CREATE_DEVICE, KVM_CREATE_VCPU, KVM_CREATE_VM, KVM_GET_STATS_FD,
+            KVM_CREATE_DEVICE, KVM_CREATE_GUEST_MEMFD, KVM_CREATE_VCPU, KVM_CREATE_VM,
+            KVM_GET_STATS_FD,
         };
         let world = self.world.clone();
         let random = &mut self.random;
         match request {
             KVM_CREATE_VM => world.vms.put(random, answer),
+            KVM_CREATE_GUEST_MEMFD => world.files.put(random, answer),
             KVM_CREATE_VCPU => {
                 world.map_run(random, answer);
                 world.vcpus.put(random, answer);
@@ -238,6 +242,15 @@ impl Actor {
                 argument::change(random, &mut bytes[8..end]);
             }
             Argument::Slot => argument::slot(random, &world.memory, bytes),
+            Argument::FileSlot => {
+                argument::slot(random, &world.memory, bytes);
+                bytes[32..size].fill(0);
+                let file = world.files.any(random);
+                if file >= 0 && random.random() {
+                    argument::slot_of_file(random, bytes, file);
+                }
+            }
+            Argument::File => argument::file(random, bytes),
             Argument::Log(at) => {
                 argument::plain(random, &mut bytes[..size]);
                 put32(bytes, 0, random.random_range(0..5));

@@ -32,6 +32,10 @@ pub(crate) enum Argument {
     ChangedList { from: u32, entries: u32, size: u32 },
     /// A memory slot.
     Slot,
+    /// The same, whose pages may be a file's.
+    FileSlot,
+    /// A file of memory to make.
+    File,
     /// A part of the dirty log; the pointer to a bitmap comes after so many bytes.
     Log(usize),
     /// A descriptor with the file of an event first.
@@ -83,7 +87,8 @@ table! {
         60 ioctl::KVM_CREATE_VCPU A::Number(5);
         2 ioctl::KVM_CHECK_EXTENSION A::Number(260);
         80 ioctl::KVM_SET_USER_MEMORY_REGION A::Slot;
-        10 ioctl::KVM_SET_USER_MEMORY_REGION2 A::Slot;
+        40 ioctl::KVM_SET_USER_MEMORY_REGION2 A::FileSlot;
+        20 ioctl::KVM_CREATE_GUEST_MEMFD A::File;
         20 ioctl::KVM_GET_DIRTY_LOG A::Log(8);
         20 ioctl::KVM_CLEAR_DIRTY_LOG A::Log(16);
         20 ioctl::KVM_CREATE_IRQCHIP A::None;

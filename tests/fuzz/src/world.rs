@@ -110,6 +110,16 @@ fn map(at: *mut libc::c_void, length: usize, flags: i32, file: RawFd) -> Result<
     Ok(address)
 }
 
+/// Touches the first bytes of a file, as far as there are any: what isn't there is an error and no signal.
+fn touch(file: RawFd, length: usize) -> i32 {
+    let Ok(at) = map(std::ptr::null_mut(), length, 0, file) else { return -1 };
+    // SAFETY: the mapping is this function's own.
+    unsafe {
+        libc::madvise(at, length, libc::MADV_POPULATE_WRITE);
+        libc::munmap(at, length)
+    }
+}
+
 /// All of it.
 pub(crate) struct World {
     pub(crate) system: RawFd,
@@ -117,6 +127,8 @@ pub(crate) struct World {
     pub(crate) vcpus: Files,
     pub(crate) devices: Files,
     pub(crate) events: Files,
+    /// Files of memory.
+    pub(crate) files: Files,
     pub(crate) memory: Memory,
     /// Addresses of run pages.
     runs: [AtomicU64; 8],
@@ -135,9 +147,31 @@ impl World {
             vcpus: Files::new(),
             devices: Files::new(),
             events: Files::new(),
+            files: Files::new(),
             memory: Memory::new()?,
             runs: [const { AtomicU64::new(0) }; 8],
         })
+    }
+
+    /// Makes holes in some file of memory, gives it pages, or has the VMM touch them.
+    pub(crate) fn shake_file(&self, random: &mut impl Rng) {
+        const PAGE: i64 = 4096;
+        const HOLE: i32 = libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE;
+        let file = self.files.any(random);
+        if file < 0 {
+            return;
+        }
+        let pages = MEMORY as i64 / PAGE;
+        let first = random.random_range(0..pages);
+        let count = random.random_range(1..=pages - first);
+        // SAFETY: the file's pages are nobody's here.
+        unsafe {
+            match random.random_range(0..3) {
+                0 => libc::fallocate(file, HOLE, first * PAGE, count * PAGE),
+                1 => libc::fallocate(file, libc::FALLOC_FL_KEEP_SIZE, first * PAGE, count * PAGE),
+                _ => touch(file, (count * PAGE) as usize),
+            };
+        }
     }
 
     /// Maps the run page of a new vCPU.
