@@ -80,6 +80,11 @@ pub trait SecondLevel: Send + Sync + Sized + 'static {
     /// The guest's own memory types are to count from now on, where they can.
     fn follow_guest_types(&self) {}
 
+    /// Whether they count.
+    fn follows_guest_types(&self) -> bool {
+        false
+    }
+
     /// Fills a reserve up. May sleep.
     ///
     /// # Errors
@@ -310,7 +315,7 @@ impl<P: Paging> SecondLevel for TwoLevel<P> {
     }
 
     fn ordinary_memory(&self) -> MemoryType {
-        if self.follows_guest_types.load(Ordering::Relaxed) {
+        if self.follows_guest_types() {
             MemoryType::WriteBack
         } else {
             P::ORDINARY_MEMORY
@@ -319,6 +324,10 @@ impl<P: Paging> SecondLevel for TwoLevel<P> {
 
     fn follow_guest_types(&self) {
         self.follows_guest_types.store(true, Ordering::Relaxed);
+    }
+
+    fn follows_guest_types(&self) -> bool {
+        self.follows_guest_types.load(Ordering::Relaxed)
     }
 
     #[inline]

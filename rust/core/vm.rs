@@ -151,10 +151,13 @@ impl<A: Arch> Vm<A> {
             return Err(EINVAL);
         }
         if self.second.as_ref().is_none() {
-            // The rings are turned on under the same lock, in each memory that is there.
+            // What is turned on for all memories, is under the same lock.
             let _creating = self.create.lock();
             if self.second.as_ref().is_none() {
                 let memory = Arc::pin_init(self.memory.create_second(), GFP_KERNEL_ACCOUNT)?;
+                if self.memory.follows_guest_types() {
+                    memory.follow_guest_types();
+                }
                 self.second.populate(memory);
             }
         }
@@ -167,6 +170,13 @@ impl<A: Arch> Vm<A> {
         if let Some(second) = self.second.as_ref() {
             f(second);
         }
+    }
+
+    /// The guest's own memory types are to count in what is mapped from now on, where they can. What is mapped
+    /// already stays as it is.
+    pub fn follow_guest_types(&self) {
+        let _creating = self.create.lock();
+        self.each_memory(Memory::follow_guest_types);
     }
 
     /// Takes write permission from pages that userspace has harvested. It may have said

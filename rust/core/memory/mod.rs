@@ -265,8 +265,13 @@ impl<A: Arch> Memory<A> {
     }
 
     /// The guest's own memory types are to count in what is mapped from now on, where they can.
-    pub fn follow_guest_types(&self) {
+    pub(crate) fn follow_guest_types(&self) {
         self.tables.follow_guest_types();
+    }
+
+    /// Whether they count.
+    pub(crate) fn follows_guest_types(&self) -> bool {
+        self.tables.follows_guest_types()
     }
 
     /// Lets vCPUs forget what was removed.

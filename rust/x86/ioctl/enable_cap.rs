@@ -57,8 +57,7 @@ pub(crate) fn enable<V: Vendor>(vm: &Vm<X86<V>>, wanted: &EnableCap) -> Result<u
 fn turn_quirks_off<V: Vendor>(vm: &Vm<X86<V>>, quirks: u64) {
     vm.arch().settings.add_quirks_off(quirks);
     if quirks & Quirk::IgnoreGuestPat as u64 != 0 {
-        // What is mapped already stays as it is.
-        vm.each_memory(|memory| memory.follow_guest_types());
+        vm.follow_guest_types();
     }
     for vcpu in vm.vcpus().iter() {
         vcpu.request(request::QUIRKS);
