@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use micro::device;
+use micro::free;
 use micro::guest;
 use micro::ram::Ram;
 use micro::request::{self, make};
@@ -42,19 +43,6 @@ fn modules() -> Result<Figure> {
     Figure::new("bytes", vec![all], 1)
 }
 
-/// Bytes that nobody uses, to the page: with those that processors keep for themselves, which MemFree leaves out.
-fn free() -> Result<u64> {
-    // Processors keep counts back, too.
-    fs::write("/proc/sys/vm/stat_refresh", "1").context("refreshing the kernel's counts")?;
-    let text = fs::read_to_string("/proc/zoneinfo").context("reading /proc/zoneinfo")?;
-    let pages = text.lines().filter_map(|line| {
-        let (name, value) = line.trim().split_once(char::is_whitespace)?;
-        let counts = matches!(name, "nr_free_pages" | "count:");
-        if counts { value.trim().parse::<u64>().ok() } else { None }
-    });
-    Ok(pages.sum::<u64>() * PAGE)
-}
-
 /// What [`COUNT`] objects take. All live to the end: what was freed would serve the next ones.
 fn taken<T>(
     mut prepare: impl FnMut() -> Result<T>,
@@ -64,11 +52,11 @@ fn taken<T>(
     let (mut alive, mut owners) = (Vec::new(), Vec::new());
     for _ in 0..=SAMPLES {
         let with = prepare()?;
-        let before = free()?;
+        let before = free::bytes()?;
         for index in 0..COUNT {
             alive.push(make(&with, index)?);
         }
-        samples.push(before.saturating_sub(free()?));
+        samples.push(before.saturating_sub(free::bytes()?));
         owners.push(with);
     }
     // The first fills caches.
@@ -104,10 +92,10 @@ fn mapped() -> Result<Figure> {
         vcpu.set_limit(Duration::from_secs(120));
         // What the guest has otherwise is there then.
         vcpu.report()?;
-        let before = free()?;
+        let before = free::bytes()?;
         vm.add_slot(1, PLACE, &ram)?;
         vcpu.report()?;
-        samples.push(before.saturating_sub(free()?));
+        samples.push(before.saturating_sub(free::bytes()?));
         let mapped = vm_stats.value("pages_4k")?;
         ensure!(mapped >= PAGES, "{mapped} of {PAGES} pages are mapped");
         alive.push((vm, vcpu));

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use micro::free;
 
 /// Lines of /proc/meminfo that a leaking module makes grow.
 const LINES: [&str; 4] = ["SUnreclaim:", "VmallocUsed:", "Percpu:", "PageTables:"];
@@ -32,20 +33,20 @@ pub(crate) fn leaves_nothing(limit: i64, round: impl Fn() -> Result<()>) -> Resu
     bail!("each round leaves {growth} KiB behind")
 }
 
-/// As above for pages that no line of /proc/meminfo counts: fewer of them are free. Not for a kernel that
-/// watches its memory.
-pub(crate) fn leaves_no_page(limit: i64, round: impl Fn() -> Result<()>) -> Result<()> {
+/// As above for pages that no line of /proc/meminfo counts: fewer of them are free. `limit` is in bytes. Not for a
+/// kernel that watches its memory.
+pub(crate) fn leaves_no_page(limit: u64, round: impl Fn() -> Result<()>) -> Result<()> {
     round()?;
     let mut lost = 0;
     for _ in 0..8 {
-        let before = sum(&["MemFree:"])?;
+        let before = free::bytes()?;
         round()?;
-        lost = before - sum(&["MemFree:"])?;
+        lost = before.saturating_sub(free::bytes()?);
         if lost <= limit {
             return Ok(());
         }
     }
-    bail!("each round leaves {lost} KiB less")
+    bail!("each round leaves {lost} bytes less")
 }
 
 /// KiB of unreclaimable kernel memory.

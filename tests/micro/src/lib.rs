@@ -16,6 +16,7 @@ pub mod deadline;
 pub mod device;
 #[cfg(target_arch = "x86_64")]
 pub mod exit;
+pub mod free;
 #[cfg(target_arch = "x86_64")]
 pub mod mode;
 pub mod ram;

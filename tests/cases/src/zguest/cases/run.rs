@@ -136,7 +136,7 @@ fn wait() -> Result<()> {
 
 /// VMs come and go, and nothing of them stays: one page of each would be 128 KiB.
 fn churn() -> Result<()> {
-    memory::leaves_no_page(100, || {
+    memory::leaves_no_page(100 << 10, || {
         for _ in 0..32 {
             let vm = Vm::new()?;
             let vcpus = [vm.start(&Code::new().load(1, 7).report(1))?, vm.vcpu(1)?];
