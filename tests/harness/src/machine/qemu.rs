@@ -23,7 +23,7 @@ pub(super) struct Qemu;
 const TAG: &str = "root";
 
 /// The descriptor that the channel's socket has in QEMU.
-const CHANNEL_FD: i32 = 3;
+pub(super) const CHANNEL_FD: i32 = 3;
 
 impl Machine for Qemu {
     fn name(&self) -> &'static str {
@@ -73,24 +73,37 @@ impl Machine for Qemu {
 
     fn boot(&self, spec: &BootSpec) -> Result<Running> {
         let console = spec.dir.join("console.log");
-        let (ours, theirs) = UnixStream::pair().context("making the channel's sockets")?;
-        let words = spec.dir.join("qemu.log");
-        let log = File::create(&words).context("making QEMU's log")?;
-        let mut command = Command::new("qemu-system-x86_64");
-        command.args(arguments(spec, &console));
-        command.stdin(Stdio::null());
-        command.stdout(log.try_clone().context("QEMU's log")?).stderr(log);
-        crate::process::pass_fd(&mut command, theirs.into(), CHANNEL_FD);
-        let child = Process::spawn(&mut command)?;
-        Ok(Running {
-            child,
-            rx: Box::new(ours.try_clone().context("the channel's socket")?),
-            tx: Box::new(ours),
-            console,
-            words,
-            tells,
-        })
+        let arguments = arguments(spec, &console);
+        start("qemu-system-x86_64", &arguments, &spec.dir, console, tells)
     }
+}
+
+/// Starts QEMU, which has the channel's socket as descriptor [`CHANNEL_FD`]. What it says goes to a file in
+/// `dir`; of that, lines that `tells` picks are shown when it ends too early.
+pub(super) fn start(
+    program: &str,
+    arguments: &[String],
+    dir: &Path,
+    console: PathBuf,
+    tells: fn(&str) -> bool,
+) -> Result<Running> {
+    let (ours, theirs) = UnixStream::pair().context("making the channel's sockets")?;
+    let words = dir.join("qemu.log");
+    let log = File::create(&words).context("making QEMU's log")?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    command.stdin(Stdio::null());
+    command.stdout(log.try_clone().context("QEMU's log")?).stderr(log);
+    crate::process::pass_fd(&mut command, theirs.into(), CHANNEL_FD);
+    let child = Process::spawn(&mut command)?;
+    Ok(Running {
+        child,
+        rx: Box::new(ours.try_clone().context("the channel's socket")?),
+        tx: Box::new(ours),
+        console,
+        words,
+        tells,
+    })
 }
 
 /// Of a reset, what happened and where; of the registers only these.
@@ -132,12 +145,16 @@ fn arguments(spec: &BootSpec, console: &Path) -> Vec<String> {
     if let Some(path) = &spec.monitor {
         arguments.extend(["-qmp".into(), format!("unix:{},server=on,wait=off", path.display())]);
     }
-    for (option, value) in [
+    arguments.extend(linux(spec));
+    arguments
+}
+
+/// What QEMU boots.
+pub(super) fn linux(spec: &BootSpec) -> impl Iterator<Item = String> {
+    let options = [
         ("-kernel", spec.kernel.display().to_string()),
         ("-initrd", spec.initramfs.display().to_string()),
         ("-append", spec.cmdline.clone()),
-    ] {
-        arguments.extend([option.to_owned(), value]);
-    }
-    arguments
+    ];
+    options.into_iter().flat_map(|(option, value)| [option.to_owned(), value])
 }

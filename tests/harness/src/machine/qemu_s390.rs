@@ -6,20 +6,15 @@
 //! channels. It prints there until it is up; what it logs later PID 1 sends at the end.
 
 use std::fs::File;
-use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use proto::Root;
 
+use super::qemu::{CHANNEL_FD, linux, start};
 use super::{Arch, BootSpec, Machine, Running};
-use crate::process::Process;
 
 /// The `z-tcg` machine.
 pub(super) struct QemuS390;
-
-/// The descriptor that the channel's socket has in QEMU.
-const CHANNEL_FD: i32 = 3;
 
 impl Machine for QemuS390 {
     fn name(&self) -> &'static str {
@@ -61,23 +56,7 @@ impl Machine for QemuS390 {
         // What else comes over the channel is the console's; the session keeps it.
         let console = spec.dir.join("console.log");
         File::create(&console).context("making the console log")?;
-        let (ours, theirs) = UnixStream::pair().context("making the channel's sockets")?;
-        let words = spec.dir.join("qemu.log");
-        let log = File::create(&words).context("making QEMU's log")?;
-        let mut command = Command::new("qemu-system-s390x");
-        command.args(arguments(spec));
-        command.stdin(Stdio::null());
-        command.stdout(log.try_clone().context("QEMU's log")?).stderr(log);
-        crate::process::pass_fd(&mut command, theirs.into(), CHANNEL_FD);
-        let child = Process::spawn(&mut command)?;
-        Ok(Running {
-            child,
-            rx: Box::new(ours.try_clone().context("the channel's socket")?),
-            tx: Box::new(ours),
-            console,
-            words,
-            tells: |_| true,
-        })
+        start("qemu-system-s390x", &arguments(spec), &spec.dir, console, |_| true)
     }
 }
 
@@ -89,12 +68,6 @@ fn arguments(spec: &BootSpec) -> Vec<String> {
         spec.smp, spec.mem_mib,
     );
     let mut arguments: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
-    for (option, value) in [
-        ("-kernel", spec.kernel.display().to_string()),
-        ("-initrd", spec.initramfs.display().to_string()),
-        ("-append", spec.cmdline.clone()),
-    ] {
-        arguments.extend([option.to_owned(), value]);
-    }
+    arguments.extend(linux(spec));
     arguments
 }
