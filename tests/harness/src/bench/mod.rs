@@ -236,7 +236,8 @@ fn table(rows: &[Row]) -> String {
             Some(Outcome::Failed(_)) => "FAILED".into(),
             None => String::new(),
         };
-        let notes: Vec<String> = [&row.rust, &row.c].into_iter().filter_map(note).collect();
+        let mut notes: Vec<String> = [&row.rust, &row.c].into_iter().filter_map(note).collect();
+        notes.dedup();
         let ratio = row.ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
         let (rust, c) = (cell(&row.rust), cell(&row.c));
         text += &format!("| {} | {rust} | {c} | {ratio} | {} |\n", row.name, notes.join("; "));
