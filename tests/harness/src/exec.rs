@@ -115,7 +115,7 @@ pub fn prepare(place: &Place, request: &Request) -> Result<Kernel> {
     kernel::find(&place.cache, name)
 }
 
-/// Boots that stood still and were repeated since this program started.
+/// Boots that didn't get to PID 1 and were repeated since this program started.
 pub static REPEATED: AtomicU32 = AtomicU32::new(0);
 
 /// Carries `request` out.
@@ -124,12 +124,12 @@ pub fn run(place: &Place, request: &Request, listener: &mut dyn Listener) -> Res
     let machine = request.machine;
     for attempt in 1..machine.boot_attempts() {
         let outcome = run_once(place, request, &kernel, listener)?;
-        if !outcome.stuck_in_boot {
+        if !outcome.never_up {
             return Ok(outcome);
         }
         REPEATED.fetch_add(1, Ordering::Relaxed);
         eprintln!(
-            "{}: boot {attempt} stood still before PID 1, trying once more{}",
+            "{}: boot {attempt} did not get to PID 1, trying once more{}",
             machine.name(),
             outcome.trouble.map(|trouble| format!("\n{trouble}")).unwrap_or_default()
         );

@@ -49,8 +49,8 @@ pub struct Outcome {
     pub status: u8,
     /// Why it is one of the latter.
     pub trouble: Option<String>,
-    /// The machine stood still, without a word of trouble, before PID 1 was there.
-    pub stuck_in_boot: bool,
+    /// The machine stood still or ended, without a word of trouble in its log, before PID 1 was there.
+    pub never_up: bool,
 }
 
 /// Where a run is.
@@ -189,7 +189,7 @@ impl Session<'_> {
             reports = hostlog::reports(&console);
         }
         let broken =
-            |text: String| Outcome { status: BROKEN, trouble: Some(text), stuck_in_boot: false };
+            |text: String| Outcome { status: BROKEN, trouble: Some(text), never_up: false };
         let name = self.name;
         let log = self.console.display();
         if !reports.is_empty() {
@@ -204,7 +204,7 @@ impl Session<'_> {
                 exit.frames.saturating_sub(self.frames),
                 exit.frames
             )),
-            Some(exit) => Outcome { status: exit.status, trouble: None, stuck_in_boot: false },
+            Some(exit) => Outcome { status: exit.status, trouble: None, never_up: false },
             None if late => Outcome {
                 status: TIMED_OUT,
                 trouble: Some(format!(
@@ -217,18 +217,22 @@ impl Session<'_> {
                     self.limit.as_secs(),
                     tail(&console)
                 )),
-                stuck_in_boot: self.phase == Phase::Boot,
+                never_up: self.phase == Phase::Boot,
             },
-            None => broken(format!(
-                "machine {name} ended in the middle of {}: {}; console log: {log}{}{}",
-                if self.phase == Phase::Boot { "its boot" } else { "the command" },
-                match ended {
-                    Some(status) => status.to_string(),
-                    None => "its emulator runs on".into(),
-                },
-                tail(&console),
-                self.last_words()
-            )),
+            None => Outcome {
+                status: BROKEN,
+                trouble: Some(format!(
+                    "machine {name} ended in the middle of {}: {}; console log: {log}{}{}",
+                    if self.phase == Phase::Boot { "its boot" } else { "the command" },
+                    match ended {
+                        Some(status) => status.to_string(),
+                        None => "its emulator runs on".into(),
+                    },
+                    tail(&console),
+                    self.last_words()
+                )),
+                never_up: self.phase == Phase::Boot,
+            },
         }
     }
 }

@@ -55,7 +55,7 @@ impl Machine for Hercules {
     }
 
     /// With two processors Hercules was seen to stand still after the second one's first SIGP, once in
-    /// some dozens of boots.
+    /// some dozens of boots, and the kernel to panic there once in some hundreds.
     fn boot_attempts(&self) -> u32 {
         3
     }

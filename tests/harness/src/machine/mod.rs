@@ -147,8 +147,8 @@ pub trait Machine: Send + Sync {
         120
     }
 
-    /// How often a boot that stands still is tried. More than once only where the emulator is known to
-    /// stop by itself now and then; nothing of ours runs before PID 1.
+    /// How often a boot that doesn't get to PID 1 is tried. More than once only where the emulator is known
+    /// to stand still or to break the kernel now and then; nothing of ours runs before PID 1.
     fn boot_attempts(&self) -> u32 {
         1
     }

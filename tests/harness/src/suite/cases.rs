@@ -227,7 +227,7 @@ mod tests {
         let outcome = |status, trouble: Option<&str>| Outcome {
             status,
             trouble: trouble.map(str::to_owned),
-            stuck_in_boot: false,
+            never_up: false,
         };
         let well = outcome(1, None);
         assert_eq!(judge("a", &output, &well), Verdict::Passed);

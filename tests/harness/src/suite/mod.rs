@@ -102,7 +102,7 @@ pub fn run(place: &Place, pattern: &str, long: bool, modules: ModuleSet) -> Resu
     );
     let repeated = exec::REPEATED.load(Ordering::Relaxed);
     if repeated != 0 {
-        println!("{repeated} boots stood still before PID 1 and were repeated; see above");
+        println!("{repeated} boots did not get to PID 1 and were repeated; see above");
     }
     Ok(!result.has_failed() && result.num_passed > 0)
 }
