@@ -220,10 +220,12 @@ impl<A: Arch> Io<A> {
         })
     }
 
-    /// A guest's write of 1 to 8 bytes; whether an eventfd took it. From any context in
+    /// A guest's write of `size` bytes, 1 to 8; whether an eventfd took it. From any context in
     /// which spin locks may be taken.
     #[inline]
-    pub fn signal(&self, space: Space, address: u64, data: &[u8]) -> bool {
+    pub fn signal(&self, space: Space, address: u64, value: u64, size: u8) -> bool {
+        let bytes = value.to_le_bytes();
+        let Some(data) = bytes.get(..size.into()) else { return false };
         self.bus(space).table.read().is_some_and(|table| {
             let signal = matching::find(&table.signals, address, data);
             signal.map(|signal| signal.event.signal()).is_some()

@@ -174,19 +174,8 @@ impl<T: Text> TextOperations<T> {
 #[macro_export]
 macro_rules! text_param {
     ($type:ty, $name:literal, $mode:literal, $description:literal) => {
-        const _: () = {
-            const MODE: u16 = $mode;
-            assert!(MODE & !0o755 == 0 && MODE & 0o111 == 0, "no mode for a parameter");
-            const NAME: &::kernel::str::CStr =
-                match ::kernel::str::CStr::from_bytes_with_nul(concat!($name, "\0").as_bytes()) {
-                    Ok(name) => name,
-                    Err(_) => panic!("a NUL in a name"),
-                };
-            #[link_section = "__param"]
-            #[used(compiler)]
-            static ENTRY: $crate::module_param::Entry =
-                $crate::module_param::Entry::of_text::<$type>(NAME, MODE);
-        };
+        $crate::module_params!(@entry $name, $mode,
+            $crate::module_param::Entry::of_text::<$type>(NAME, MODE));
         $crate::module_params!(@information "parm", $name, $description);
         $crate::module_params!(@information "parmtype", $name, "charp");
     };
@@ -226,6 +215,14 @@ macro_rules! module_params {
         $visibility static $param: $crate::module_param::Param<$type> =
             $crate::module_param::Param::new($default);
 
+        $crate::module_params!(@entry $name, $mode,
+            $crate::module_param::Entry::new(NAME, &$param, MODE));
+        $crate::module_params!(@information "parm", $name, $description);
+        $crate::module_params!(@information "parmtype", $name, $crate::module_params!(@type $type));
+    )* };
+
+    // The kernel's row, by an expression of NAME and MODE.
+    (@entry $name:literal, $mode:literal, $entry:expr) => {
         const _: () = {
             const MODE: u16 = $mode;
             assert!(MODE & !0o755 == 0 && MODE & 0o111 == 0, "no mode for a parameter");
@@ -236,12 +233,9 @@ macro_rules! module_params {
                 };
             #[link_section = "__param"]
             #[used(compiler)]
-            static ENTRY: $crate::module_param::Entry =
-                $crate::module_param::Entry::new(NAME, &$param, MODE);
+            static ENTRY: $crate::module_param::Entry = $entry;
         };
-        $crate::module_params!(@information "parm", $name, $description);
-        $crate::module_params!(@information "parmtype", $name, $crate::module_params!(@type $type));
-    )* };
+    };
 
     (@information $key:literal, $name:literal, $text:expr) => {
         const _: () = {

@@ -98,9 +98,7 @@ fn in_kernel<V: Vendor>(
 
 /// Signals the eventfd that takes a write; whether there is one.
 fn signal<V: Vendor>(cx: &Cx<'_, V>, address: u64, size: u8, data: u64) -> bool {
-    let bytes = data.to_le_bytes();
-    let part = bytes.get(..size.into());
-    let is_taken = part.is_some_and(|part| cx.vm.io().signal(Space::Mmio, address, part));
+    let is_taken = cx.vm.io().signal(Space::Mmio, address, data, size);
     if is_taken {
         kvm_mmio(address, size, Mmio::Write(data));
     }

@@ -13,8 +13,7 @@ use kvm_sys::{process, x86::trace::kvm_ple_window_update};
 ///
 /// Those of [`emulate::skip`].
 pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
-    let window = V::pause_windows().grown(cx.state.control.pause_window());
-    set_window(cx, window);
+    grow_window(cx);
     if !cx.vm.vcpus().yield_to_any(cx.vcpu) {
         process::cond_resched();
     }
@@ -26,10 +25,15 @@ pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
 pub(crate) fn at_once<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
     let is_alone = process::is_alone();
     if is_alone {
-        let window = V::pause_windows().grown(cx.state.control.pause_window());
-        set_window(cx, window);
+        grow_window(cx);
     }
     is_alone
+}
+
+/// The next loop may be longer.
+fn grow_window<V: Vendor>(cx: &mut Cx<'_, V>) {
+    let window = V::pause_windows().grown(cx.state.control.pause_window());
+    set_window(cx, window);
 }
 
 /// The vCPU's thread was off its CPU.

@@ -83,9 +83,8 @@ pub(crate) fn at_once<V: Vendor>(cx: &mut Cx<'_, V>, access: &PortAccess) -> boo
     let is_served = if is_in {
         served_in_kernel(cx, access)
     } else {
-        let bytes = emulate::accumulator(&cx.state.gprs, size).to_le_bytes();
-        let part = bytes.get(..size.into());
-        part.is_some_and(|part| cx.vm.io().signal(Space::Pio, port.into(), part))
+        let value = emulate::accumulator(&cx.state.gprs, size);
+        cx.vm.io().signal(Space::Pio, port.into(), value.into(), size)
     };
     if is_served {
         cx.vcpu.stats().arch.io_exits.add(1);
