@@ -21,6 +21,7 @@ mod kselftest;
 mod lines;
 mod lock;
 mod machine;
+mod monitor;
 mod panics;
 mod process;
 mod profile;

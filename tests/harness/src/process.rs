@@ -5,14 +5,14 @@ use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use crate::signals;
 use anyhow::{Context, Result, bail};
-use nix::fcntl::{FcntlArg, FdFlag, OFlag};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -83,21 +83,24 @@ impl Drop for Process {
     }
 }
 
-/// Lets the child of `command` have `fd` as its descriptor `number`.
-pub fn pass_fd(command: &mut Command, fd: OwnedFd, number: RawFd) {
+/// Descriptors that children get by number have lower ones.
+const LOW: RawFd = 64;
+
+/// Lets the child of `command` have `fd` as its descriptor `number`, which is below [`LOW`].
+pub fn pass_fd(command: &mut Command, fd: OwnedFd, number: RawFd) -> Result<()> {
+    // Out of the way of the numbers that others of the child's descriptors get.
+    let fd = fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(LOW)).context("copying a descriptor")?;
+    // SAFETY: the number is new and nobody else's.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     // SAFETY: dup2 is a plain system call, allowed between fork and exec; the closure owns `fd`, so
-    // it is open. A descriptor that already has the number would keep its close-on-exec flag, which
-    // is cleared for that case.
+    // it is open.
     unsafe {
-        command.pre_exec(move || {
-            if fd.as_raw_fd() == number {
-                nix::fcntl::fcntl(&fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
-            } else if nix::libc::dup2(fd.as_raw_fd(), number) < 0 {
-                return Err(std::io::Error::last_os_error());
-            }
-            Ok(())
+        command.pre_exec(move || match nix::libc::dup2(fd.as_raw_fd(), number) {
+            0.. => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
         });
     }
+    Ok(())
 }
 
 /// Runs `command` to its end with its output appended to `log`; `progress` sees every line.

@@ -4,7 +4,7 @@
 //! It boots the uncompressed kernel (unpacking under emulation takes seconds) and sees the Debian root
 //! of the cache as its own, read-only over 9p with an overlay in memory above it.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,7 +14,8 @@ use proto::Root;
 
 use super::{Arch, BootSpec, Machine, Running};
 use crate::kernel::Kernel;
-use crate::process::Process;
+use crate::monitor;
+use crate::process::{Process, pass_fd};
 
 /// The `amd` machine.
 pub(super) struct Qemu;
@@ -24,6 +25,9 @@ const TAG: &str = "root";
 
 /// The descriptor that the channel's socket has in QEMU.
 pub(super) const CHANNEL_FD: i32 = 3;
+
+/// The descriptor that its monitor's socket has.
+const MONITOR_FD: i32 = 4;
 
 impl Machine for Qemu {
     fn name(&self) -> &'static str {
@@ -43,7 +47,7 @@ impl Machine for Qemu {
     }
 
     fn cmdline(&self) -> String {
-        // panic=-1 with -no-reboot: a panic ends the emulator instead of hanging it. The rest keeps
+        // panic=-1: a panic resets the machine instead of hanging it, which ends the run. The rest keeps
         // the kernel from looking for what is not there, and from calibrating against emulated time.
         "console=ttyS0 panic=-1 tsc=reliable no_timer_check nowatchdog random.trust_cpu=on \
          i8042.noprobe=1 8250.nr_uarts=2 cryptomgr.notests pcie_aspm=off"
@@ -74,35 +78,53 @@ impl Machine for Qemu {
     fn boot(&self, spec: &BootSpec) -> Result<Running> {
         let console = spec.dir.join("console.log");
         let arguments = arguments(spec, &console);
-        start("qemu-system-x86_64", &arguments, &spec.dir, console, tells)
+        start(&EMULATOR, &arguments, &spec.dir, console)
     }
 }
 
+/// One of QEMU's programs.
+pub(super) struct Emulator {
+    /// Its name.
+    pub(super) program: &'static str,
+    /// The name of its processor's stack pointer.
+    pub(super) stack: &'static str,
+    /// Whether a line of what it says is to be shown when it ends too early.
+    pub(super) tells: fn(&str) -> bool,
+}
+
+const EMULATOR: Emulator = Emulator { program: "qemu-system-x86_64", stack: "rsp", tells };
+
 /// Starts QEMU, which has the channel's socket as descriptor [`CHANNEL_FD`]. What it says goes to a file in
-/// `dir`; of that, lines that `tells` picks are shown when it ends too early.
+/// `dir`.
 pub(super) fn start(
-    program: &str,
+    emulator: &Emulator,
     arguments: &[String],
     dir: &Path,
     console: PathBuf,
-    tells: fn(&str) -> bool,
 ) -> Result<Running> {
     let (ours, theirs) = UnixStream::pair().context("making the channel's sockets")?;
+    let (watcher, watched) = UnixStream::pair().context("making the monitor's sockets")?;
     let words = dir.join("qemu.log");
-    let log = File::create(&words).context("making QEMU's log")?;
-    let mut command = Command::new(program);
-    command.args(arguments);
+    let log = OpenOptions::new().create_new(true).append(true).open(&words);
+    let log = log.context("making QEMU's log")?;
+    let mut command = Command::new(emulator.program);
+    command.args(arguments).args(monitor::PAUSE_AT_END);
+    command.arg("-chardev").arg(format!("socket,id=end,fd={MONITOR_FD}"));
+    command.args(["-mon", "chardev=end,mode=control"]);
     command.stdin(Stdio::null());
-    command.stdout(log.try_clone().context("QEMU's log")?).stderr(log);
-    crate::process::pass_fd(&mut command, theirs.into(), CHANNEL_FD);
+    command.stdout(log.try_clone().context("QEMU's log")?);
+    command.stderr(log.try_clone().context("QEMU's log")?);
+    pass_fd(&mut command, theirs.into(), CHANNEL_FD)?;
+    pass_fd(&mut command, watched.into(), MONITOR_FD)?;
     let child = Process::spawn(&mut command)?;
+    monitor::watch_end(watcher, log, emulator.stack);
     Ok(Running {
         child,
         rx: Box::new(ours.try_clone().context("the channel's socket")?),
         tx: Box::new(ours),
         console,
         words,
-        tells,
+        tells: emulator.tells,
     })
 }
 
@@ -110,7 +132,7 @@ pub(super) fn start(
 fn tells(line: &str) -> bool {
     const DETAILS: &[&str] = &[
         "XMM", "FPR", "FCW", "CCS", "ES ", "DS ", "FS ", "LDT", "GDT", "IDT", "DR", "EFER", "R8",
-        "R12",
+        "R12", "YMM", "ZMM", "Opmask",
     ];
     !DETAILS.iter().any(|detail| line.starts_with(detail))
 }
@@ -125,9 +147,9 @@ fn arguments(spec: &BootSpec, console: &Path) -> Vec<String> {
             spec.cache.root().display(),
         ),
     };
-    // A triple fault is silent otherwise: the log of resets has it, and the registers.
+    // A triple fault is silent otherwise: the log of resets has it.
     let text = format!(
-        "-nodefaults -no-user-config -no-reboot -display none -monitor none \
+        "-nodefaults -no-user-config -display none -monitor none \
          -d cpu_reset -machine pc,hpet=off,usb=off -cpu max -smp {} -m {} \
          -chardev file,id=con,path={} -serial chardev:con \
          -chardev socket,id=chan,fd={CHANNEL_FD} {devices}",

@@ -10,7 +10,7 @@ use std::fs::File;
 use anyhow::{Context, Result, ensure};
 use proto::Root;
 
-use super::qemu::{CHANNEL_FD, linux, start};
+use super::qemu::{CHANNEL_FD, Emulator, linux, start};
 use super::{Arch, BootSpec, Machine, Running};
 
 /// The `z-tcg` machine.
@@ -56,13 +56,15 @@ impl Machine for QemuS390 {
         // What else comes over the channel is the console's; the session keeps it.
         let console = spec.dir.join("console.log");
         File::create(&console).context("making the console log")?;
-        start("qemu-system-s390x", &arguments(spec), &spec.dir, console, |_| true)
+        start(&EMULATOR, &arguments(spec), &spec.dir, console)
     }
 }
 
+const EMULATOR: Emulator = Emulator { program: "qemu-system-s390x", stack: "r15", tells: |_| true };
+
 fn arguments(spec: &BootSpec) -> Vec<String> {
     let text = format!(
-        "-nodefaults -no-user-config -no-reboot -display none -monitor none \
+        "-nodefaults -no-user-config -display none -monitor none \
          -machine s390-ccw-virtio -accel tcg -cpu max -smp {} -m {} \
          -chardev socket,id=chan,fd={CHANNEL_FD} -device sclpconsole,chardev=chan",
         spec.smp, spec.mem_mib,

@@ -4,7 +4,6 @@
 //! The machine makes the exits of one measurement of the program `bench` without end; QEMU logs every
 //! instruction for a while. What happened between two instructions of the guest is an exit, and most exits are alike.
 
-mod monitor;
 mod symbols;
 mod trace;
 
@@ -21,11 +20,11 @@ use crate::cli::BenchArgs;
 use crate::exec::{self, ModuleSet, Request};
 use crate::lines::Lines;
 use crate::machine;
+use crate::monitor::Monitor;
 use crate::session::{Listener, Sender};
 use crate::setup;
 use crate::step::Place;
 
-use monitor::Monitor;
 use symbols::Symbols;
 
 /// How long the machine may take from its boot to the end of the log.
