@@ -94,6 +94,7 @@ pub(crate) fn many() -> Result<()> {
                 Err(error) => return Err(error),
             }
         }
+        eprintln!("{} guests", vmms.len());
         for vmm in &mut vmms {
             ensure!(vmm.ended()?.is_none(), "a guest was lost: {}", vmm.words());
             vmm.qmp.await_status("running", Duration::ZERO)?;
