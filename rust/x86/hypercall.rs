@@ -14,6 +14,7 @@ use x86_defs::{Efer, SegReg};
 /// Carries out the hypercall in RAX; the answer goes there.
 pub(crate) fn call<V: Vendor>(cx: &mut Cx<'_, V>) {
     let asked = Asked::of(cx);
+    asked.tell();
     let answer = match asked.call {
         Ok(call) => carry_out(cx, call).unwrap_or_else(CallError::rax),
         Err(error) => error.rax(),
@@ -31,6 +32,7 @@ pub(crate) fn at_once<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
         Err(error) => error.rax(),
         Ok(_) => return false,
     };
+    asked.tell();
     asked.answer(cx, answer);
     true
 }
@@ -55,10 +57,19 @@ impl Asked {
         Self { long, regs, call }
     }
 
+    /// Tells it to who traces, before anything that follows from it. Outside of 64-bit mode
+    /// the registers have 32 bits.
+    #[inline]
+    fn tell(&self) {
+        kvm_hypercall(|| {
+            let CallRegs { rax, rbx, rcx, rdx, rsi } = self.regs;
+            let bits = if self.long { u64::MAX } else { u32::MAX.into() };
+            (rax & bits, rbx & bits, rcx & bits, rdx & bits, rsi & bits)
+        });
+    }
+
     #[inline]
     fn answer<V: Vendor>(&self, cx: &mut Cx<'_, V>, answer: u64) {
-        let CallRegs { rax, rbx, rcx, rdx, rsi } = self.regs;
-        kvm_hypercall(|| (rax, rbx, rcx, rdx, rsi));
         cx.vcpu.stats().arch.hypercalls.add(1);
         let [rax, ..] = &mut cx.state.gprs;
         *rax = if self.long { answer } else { answer & 0xffff_ffff };

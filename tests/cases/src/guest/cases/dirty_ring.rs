@@ -17,6 +17,7 @@ pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-ring-harvest", harvest),
     Case::guest("x86/micro-ring-refused", refused),
     Case::guest("x86/micro-ring-trace", trace),
+    Case::guest("x86/micro-ring-hypercall", hypercall),
 ];
 
 /// Where the logged slot, number 1, lies.
@@ -127,6 +128,27 @@ fn trace() -> Result<()> {
         }
     }
     bail!("the ring was never full")
+}
+
+/// Who traces sees a hypercall before what it does: here, to write to memory.
+fn hypercall() -> Result<()> {
+    let ram = Ram::new(SIZE)?;
+    let vm = logged_vm(&ram)?;
+    // KVM_HC_CLOCK_PAIRING
+    let vcpu = vm.long(guest!(64;
+        "mov eax, 9", "mov ebx, {place}", "xor ecx, ecx", "vmmcall", "nop", "out 0xe8, eax";
+        place = PLACE + 4096
+    ))?;
+    let trace = Trace::new(&["kvm_hypercall", "kvm_dirty_ring_push"])?;
+    vcpu.enter()?;
+    if vcpu.regs()?.rax as u32 as i32 == -95 {
+        return Err(Skip("the host's clock can't be paired".into()).into());
+    }
+    check_eq!(vcpu.regs()?.rax, 0);
+    trace.expect_order(&[
+        ("kvm_hypercall", "nr 0x9 a0 0x10001000 "),
+        ("kvm_dirty_ring_push", "slot 1 offset 0x1 "),
+    ])
 }
 
 /// The ring has the pages that were written to, each once, and again after it was reset.

@@ -12,6 +12,7 @@ pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-trace-fields", fields),
     Case::guest("x86/micro-trace-exits", exits),
     Case::guest("x86/micro-trace-events", events),
+    Case::guest("x86/micro-trace-hypercall", hypercall),
 ];
 
 const TRACEFS: &str = "/sys/kernel/tracing";
@@ -90,6 +91,17 @@ impl Trace {
             line.starts_with(&format!("{event}: ")) && parts.iter().all(|part| line.contains(part))
         };
         ensure!(lines.iter().any(fits), "no {event} with {parts:?} in {lines:#?}");
+        Ok(())
+    }
+
+    /// There have to be lines of these events with these parts, one after the other.
+    pub(super) fn expect_order(&self, events: &[(&str, &str)]) -> Result<()> {
+        let lines = self.lines()?;
+        let mut rest = lines.iter();
+        for (event, part) in events {
+            let found = rest.any(|line| line.starts_with(event) && line.contains(part));
+            ensure!(found, "no {event} with {part:?} in its place in {lines:#?}");
+        }
         Ok(())
     }
 }
@@ -192,4 +204,24 @@ fn events() -> Result<()> {
     trace.expect("kvm_mmio", &["mmio read", "gpa 0xd0000008 val 0x4030201"])?;
     trace.expect("kvm_userspace_exit", &["KVM_EXIT_IO"])?;
     trace.expect("kvm_userspace_exit", &["KVM_EXIT_HLT"])
+}
+
+/// Registers of a hypercall are told as wide as the guest's mode has them.
+fn hypercall() -> Result<()> {
+    const HIGH: u64 = 0x1234 << 32;
+    let vm = Vm::new()?;
+    let mut vcpu = vm.vcpu(0)?;
+    let trace = Trace::new(&["kvm_hypercall"])?;
+    let (flat, long) = (guest!(32; "vmmcall", "hlt"), guest!(64; "vmmcall", "hlt"));
+    for (mode, code, high) in [(Mode::Flat, flat, 0), (Mode::Long, long, HIGH)] {
+        vcpu.start(mode, code)?;
+        vcpu.change_regs(|regs| {
+            (regs.rax, regs.rbx, regs.rsi) = (HIGH | 0x7777, HIGH | 0x11, HIGH | 0x44);
+        })?;
+        vcpu.expect(&Exit::Hlt)?;
+        let [number, first, last] = [0x7777, 0x11, 0x44].map(|low: u64| high | low);
+        let told = [format!("nr {number:#x} a0 {first:#x} "), format!(" a3 {last:#x}")];
+        trace.expect("kvm_hypercall", &told.each_ref().map(String::as_str))?;
+    }
+    Ok(())
 }
