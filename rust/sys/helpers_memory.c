@@ -146,6 +146,13 @@ void kvm_helper_table_free(void *table)
 	free_page((unsigned long)table);
 }
 
+/* Counts a table among the second-level ones of its memory cgroup and of the machine, or out. */
+void kvm_helper_table_account(void *table, int count);
+void kvm_helper_table_account(void *table, int count)
+{
+	mod_lruvec_page_state(virt_to_page(table), NR_SECONDARY_PAGETABLE, count);
+}
+
 static void free_table_page(struct rcu_head *head)
 {
 	__free_page(container_of(head, struct page, rcu_head));

@@ -113,6 +113,13 @@ impl TablePage {
         unsafe { kvm_helper_table_free(self.0.as_ptr().cast()) };
     }
 
+    /// It becomes part of a tree of tables, or ceases to be: what `SecPageTables` in
+    /// /proc/meminfo and `sec_pagetables` of memory cgroups count.
+    fn account(self, is_part: bool) {
+        // SAFETY: By the type invariant it is a page; the callers own it.
+        unsafe { kvm_helper_table_account(self.0.as_ptr().cast(), if is_part { 1 } else { -1 }) };
+    }
+
     #[inline]
     fn entry(&self, index: usize) -> &AtomicU64 {
         // SAFETY: By the type invariant the pointer is good as long as the table
@@ -220,6 +227,7 @@ impl TableMemory for TablePages {
     }
 
     fn retire(table: TablePage, _reader: &rcu::Guard) {
+        table.account(false);
         // SAFETY: As in `TablePage::free`, after a grace period. The caller is the
         // one who cut the table off.
         unsafe { kvm_helper_table_free_rcu(table.0.as_ptr().cast()) };
@@ -264,10 +272,13 @@ impl SpareTables {
 
 impl tables::Spare<TablePage> for SpareTables {
     fn take(&mut self, _level: Level) -> Option<TablePage> {
-        self.tables.iter_mut().find_map(Option::take)
+        let table = self.tables.iter_mut().find_map(Option::take)?;
+        table.account(true);
+        Some(table)
     }
 
     fn put_back(&mut self, table: TablePage) {
+        table.account(false);
         for index in 0..ENTRIES {
             table.entry(index).store(0, Ordering::Relaxed);
         }
@@ -287,6 +298,7 @@ impl Drop for SpareTables {
 }
 
 extern "C" {
+    fn kvm_helper_table_account(table: *mut kernel::ffi::c_void, count: kernel::ffi::c_int);
     fn kvm_helper_table_alloc() -> *mut kernel::ffi::c_void;
     fn kvm_helper_table_free(table: *mut kernel::ffi::c_void);
     fn kvm_helper_table_free_rcu(table: *mut kernel::ffi::c_void);

@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Memory of guests: faults, backings, slots that come and go.
 
+use std::fs;
+use std::time::Duration;
+
+use nix::sys::mman::MmapAdvise;
+
 use super::super::mode::BIG_DATA;
 use super::*;
+use crate::memory::sum;
 
 pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-memory-shared", shared),
@@ -12,6 +18,7 @@ pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-memory-delete", delete),
     Case::guest("x86/micro-memory-move", moved),
     Case::guest("x86/micro-memory-read-only", read_only),
+    Case::guest("x86/micro-memory-tables", tables),
 ];
 
 /// Where cases put memory of their own.
@@ -177,4 +184,42 @@ fn read_only() -> Result<()> {
     let writable = abi::kvm_userspace_memory_region { flags: 0, ..slot };
     check_eq!(vm.set_slot(&writable), Err(Errno::EINVAL));
     Ok(())
+}
+
+/// KiB of second-level tables, as /proc/meminfo has them.
+fn tables_kib() -> Result<i64> {
+    // What the processors counted each for themselves is added up.
+    fs::read("/proc/sys/vm/stat_refresh").context("adding the statistics up")?;
+    sum(&["SecPageTables:"])
+}
+
+/// The tables that map a guest's memory are counted for as long as there are any.
+fn tables() -> Result<()> {
+    const SIZE: usize = 64 << 20;
+    let before = tables_kib()?;
+    let vm = Vm::new()?;
+    let ram = Ram::new(SIZE)?;
+    ram.advise(MmapAdvise::MADV_NOHUGEPAGE)?;
+    vm.add_slot(1, PLACE, &ram)?;
+    let mut vcpu = vm.long(guest!(64;
+        "out 0x10, al",
+        "mov ebx, {place}", "2:", "mov [rbx], ebx", "add ebx, 4096", "cmp ebx, {end}", "jne 2b",
+        "out 0x10, al"; place = PLACE, end = PLACE + SIZE as u64
+    ))?;
+    vcpu.expect_out(0x10, &[0])?;
+    let without = tables_kib()?;
+    vcpu.expect_out(0x10, &[0])?;
+    // One page for each 2 MiB, and no more than one for all of them.
+    let grown = tables_kib()? - without;
+    ensure!((128..=132).contains(&grown), "{grown} KiB of tables for 64 MiB");
+    drop(vcpu);
+    drop(vm);
+    // Tables are freed a while after they are cut off.
+    for _ in 0..100 {
+        if tables_kib()? <= before {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    bail!("{} KiB of tables are left, there were {before}", tables_kib()?)
 }
