@@ -23,16 +23,19 @@ impl FlushDebt {
     pub const NONE: Self = Self { first: 0, end: 0 };
 
     /// So many frames from `first` on.
+    #[inline]
     pub const fn frames(first: Gfn, count: u64) -> Self {
         Self { first: first.raw(), end: first.raw().saturating_add(count) }
     }
 
     /// Whether nothing is owed.
+    #[inline]
     pub const fn is_none(self) -> bool {
         self.first == self.end
     }
 
     /// What both owe.
+    #[inline]
     pub fn merge(self, other: Self) -> Self {
         if self.is_none() {
             return other;
@@ -44,6 +47,7 @@ impl FlushDebt {
     }
 
     /// First frame and number of frames, `None` if nothing is owed.
+    #[inline]
     pub fn range(self) -> Option<(Gfn, u64)> {
         (!self.is_none()).then(|| (Gfn::new(self.first), self.end.saturating_sub(self.first)))
     }

@@ -15,7 +15,7 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
     /// Whether the guest used any page from `first` up to `end`.
     pub fn is_young(&self, first: Gfn, end: Gfn) -> bool {
         let mut young = false;
-        self.for_each_leaf(first, end, |place| {
+        let _ = self.change_leaves(first, end, |place| {
             young |= self.format.is_accessed(place.entry);
             None
         });
@@ -29,7 +29,8 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
     pub fn age(&self, first: Gfn, end: Gfn) -> Option<bool> {
         let mut young = false;
         let mut known = true;
-        self.for_each_leaf(first, end, |place| {
+        // Old translations may stay.
+        let _ = self.change_leaves(first, end, |place| {
             if !self.format.is_accessed(place.entry) {
                 return None;
             }
@@ -44,16 +45,10 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
     /// Takes write permission from every page from `first` up to `end`. Until the
     /// debt is paid, the guest may still write.
     pub fn write_protect(&self, first: Gfn, end: Gfn) -> FlushDebt {
-        let mut debt = FlushDebt::NONE;
-        self.for_each_leaf(first, end, |place| {
-            let leaf = self.format.as_leaf(place.entry, place.level)?;
-            if !leaf.access.contains(Access::WRITE) {
-                return None;
-            }
-            debt = debt.merge(Self::owed(place.gfn, place.level));
-            Some(self.format.write_protect(place.entry))
-        });
-        debt
+        self.change_leaves(first, end, |place| {
+            let is_writable = self.format.access(place.entry).contains(Access::WRITE);
+            is_writable.then(|| self.format.write_protect(place.entry))
+        })
     }
 
     /// Clears the dirty bits of pages from `first` up to `end`, so that the processor
@@ -61,20 +56,15 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
     /// which part of them was written to isn't noted. Until the debt is paid, the guest
     /// may still write unnoticed. Only where the processor keeps dirty bits.
     pub fn clean(&self, first: Gfn, end: Gfn) -> FlushDebt {
-        let mut debt = FlushDebt::NONE;
-        self.for_each_leaf(first, end, |place| {
-            let leaf = self.format.as_leaf(place.entry, place.level)?;
+        self.change_leaves(first, end, |place| {
+            let is_writable = self.format.access(place.entry).contains(Access::WRITE);
             let is_small = place.level == Level::Page4K;
-            if !leaf.access.contains(Access::WRITE)
-                || is_small && !self.format.is_dirty(place.entry)
-            {
+            if !is_writable || is_small && !self.format.is_dirty(place.entry) {
                 return None;
             }
-            debt = debt.merge(Self::owed(place.gfn, place.level));
             let clean = self.format.clear_dirty(place.entry).filter(|_| is_small);
             Some(clean.unwrap_or_else(|| self.format.write_protect(place.entry)))
-        });
-        debt
+        })
     }
 
     /// Clears the dirty bits of every page from `first` up to `end` and calls
@@ -87,29 +77,27 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
         end: Gfn,
         mut dirty: impl FnMut(Gfn, u64),
     ) -> FlushDebt {
-        let mut debt = FlushDebt::NONE;
-        self.for_each_leaf(first, end, |place| {
+        self.change_leaves(first, end, |place| {
             if !self.format.is_dirty(place.entry) {
                 return None;
             }
-            debt = debt.merge(Self::owed(place.gfn, place.level));
             dirty(place.gfn, F::GEOMETRY.frames(place.level));
             let clean = self.format.clear_dirty(place.entry);
             Some(clean.unwrap_or_else(|| self.format.write_protect(place.entry)))
-        });
-        debt
+        })
     }
 
     /// Calls `change` with each leaf that overlaps the range, and writes what it
-    /// returns. A change that loses a race is made again on the new entry, so
-    /// `change` may be called more than once for a place; what it notes is then
-    /// noted more often, never less.
-    fn for_each_leaf(
+    /// returns; the debt is for all these. A change that loses a race is made again on
+    /// the new entry, so `change` may be called more than once for a place; what it
+    /// notes, and what is owed, is then noted more often, never less.
+    fn change_leaves(
         &self,
         first: Gfn,
         end: Gfn,
         mut change: impl FnMut(&Place<T::Table>) -> Option<Entry>,
-    ) {
+    ) -> FlushDebt {
+        let mut debt = FlushDebt::NONE;
         let mut cursor = Cursor::new(self, first, end);
         while let Some(place) = cursor.next() {
             if cursor.enter(&place) {
@@ -117,6 +105,7 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
             }
             if self.format.as_leaf(place.entry, place.level).is_some() {
                 if let Some(new) = change(&place) {
+                    debt = debt.merge(FlushDebt::frames(place.gfn, cursor.span()));
                     if self.replace(&place, new).is_err() {
                         continue;
                     }
@@ -124,5 +113,6 @@ impl<F: Format, T: Tables> Space<'_, F, T> {
             }
             cursor.pass(&place);
         }
+        debt
     }
 }
