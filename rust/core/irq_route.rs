@@ -167,7 +167,7 @@ impl<A: Arch> Vm<A> {
         for entry in entries {
             parsed.push(self.parse(&entry?)?, GFP_KERNEL_ACCOUNT)?;
         }
-        let heads = KVVec::from_elem(0, routes::heads_needed(&parsed), GFP_KERNEL_ACCOUNT)?;
+        let heads = KVVec::zeroed(routes::heads_needed(&parsed), GFP_KERNEL_ACCOUNT)?;
         let table = Table::<A>::new(heads, parsed).map_err(|_: Refused| EINVAL)?;
         let table = Unpublished::new(table)?;
         drop(self.irq().routes.lock().publish_and_wait(table));

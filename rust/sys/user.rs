@@ -83,7 +83,7 @@ pub fn write<T: IntoBytes + zerocopy::Immutable>(address: usize, value: &T) -> R
 ///
 /// `EFAULT` if not all of them can be read; `ENOMEM`.
 pub fn read_words(address: usize, count: usize) -> Result<KVec<u64>> {
-    let mut words = KVec::from_elem(0_u64, count, GFP_KERNEL)?;
+    let mut words = KVec::zeroed(count, GFP_KERNEL)?;
     let size = size_of_val::<[u64]>(&words);
     UserSlice::new(UserPtr::from_addr(address), size)
         .reader()

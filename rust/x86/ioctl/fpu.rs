@@ -7,7 +7,6 @@ use kernel::prelude::*;
 use kvm_sys::{user, x86::fpu::XSAVE_BASE_SIZE};
 use kvm_uapi::x86::Fpu;
 use x86_defs::{FxSave, Xcr0};
-use zerocopy::IntoBytes;
 
 /// x87 and SSE registers. MXCSR is shown.
 pub(crate) fn get<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
@@ -63,12 +62,12 @@ pub(crate) fn get_xsave<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32
 /// The XSAVE area in the standard format, as large as `KVM_CAP_XSAVE2` says.
 pub(crate) fn get_xsave2<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
     let state = &mut *cx.state;
-    let mut area = Area::new(state.fpu.user_size())?;
+    let mut area = area(state.fpu.user_size())?;
     // Only what the guest can know of: another host may lack the rest. x87 and SSE
     // are there whether or not the guest has XSAVE.
     let components = state.cpuid.features.xcr0 | (Xcr0::X87 | Xcr0::SSE).bits();
-    state.fpu.read_xsave(area.bytes()?, components, state.extended.pkru())?;
-    user::write_bytes(arg, area.bytes()?).map(|()| 0)
+    state.fpu.read_xsave(&mut area, components, state.extended.pkru())?;
+    user::write_bytes(arg, &area).map(|()| 0)
 }
 
 /// Sets the state from an XSAVE area in the standard format.
@@ -78,30 +77,16 @@ pub(crate) fn get_xsave2<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u3
 /// `EINVAL` for components that the host doesn't have, or reserved bits.
 pub(crate) fn set_xsave<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
     let state = &mut *cx.state;
-    let mut area = Area::new(state.fpu.user_size())?;
-    user::read_bytes(arg, area.bytes()?)?;
-    if let Some(pkru) = state.fpu.write_xsave(area.bytes()?)? {
+    let mut area = area(state.fpu.user_size())?;
+    user::read_bytes(arg, &mut area)?;
+    if let Some(pkru) = state.fpu.write_xsave(&mut area)? {
         state.extended.set_pkru(pkru);
     }
     Ok(0)
 }
 
-/// Room for an XSAVE area, zeroed a cache line at a time: byte by byte that is most of
-/// what these ioctls cost.
-struct Area {
-    lines: KVVec<Line>,
-    size: usize,
-}
-
-type Line = [u64; 8];
-
-impl Area {
-    fn new(size: usize) -> Result<Self> {
-        let count = size.div_ceil(size_of::<Line>());
-        Ok(Self { lines: KVVec::from_elem([0; 8], count, GFP_KERNEL_ACCOUNT)?, size })
-    }
-
-    fn bytes(&mut self) -> Result<&mut [u8]> {
-        self.lines.as_mut_slice().as_mut_bytes().get_mut(..self.size).ok_or(EINVAL)
-    }
+/// Zeroed room for an XSAVE area: zeroed by the allocator, which does so anyway where the
+/// kernel initializes all memory. It is gone with the ioctl, so nobody is charged.
+fn area(size: usize) -> Result<KVVec<u8>> {
+    Ok(KVVec::zeroed(size, GFP_KERNEL)?)
 }
