@@ -97,7 +97,8 @@ pub(crate) struct VmxControl {
     vectoring: Event,
     cr2: u64,
     cr4_owned: Cr4,
-    cr8: u8,
+    /// The task priority.
+    tpr: u8,
     dr6: u64,
     /// The guest accesses the debug registers without an exit.
     owns_debug: bool,
@@ -145,7 +146,7 @@ impl VmxControl {
             vectoring: Event::NONE,
             cr2: 0,
             cr4_owned: Cr4::empty(),
-            cr8: 0,
+            tpr: 0,
             dr6: 0,
             owns_debug: false,
             syscall: [(UserMsr::Star, 0), (UserMsr::Lstar, 0), (UserMsr::SyscallMask, 0)],
@@ -267,7 +268,7 @@ impl VmxControl {
             self.after_rare_exit(off);
         }
         if self.global.config.has_primary(Primary::TPR_SHADOW) {
-            self.cr8 = self.virtual_apic.bytes().get(TPR).map_or(0, |tpr| tpr >> 4);
+            self.tpr = self.virtual_apic.bytes().get(TPR).copied().unwrap_or(0);
         }
     }
 }
@@ -580,18 +581,19 @@ impl Control for VmxControl {
         }
     }
 
-    fn cr8(&self) -> u8 {
-        self.cr8
+    #[inline]
+    fn tpr(&self) -> u8 {
+        self.tpr
     }
 
-    fn set_cr8(&mut self, cr8: u8, exit_below: Option<u8>) {
-        self.cr8 = cr8 & 0xf;
+    fn set_tpr(&mut self, tpr: u8, exit_below: Option<u8>) {
+        self.tpr = tpr;
         // Writes are to exit that raise it: that is a control of its own, for the threshold
         // can't be higher.
-        let all = exit_below.is_some_and(|below| below > self.cr8);
+        let all = exit_below.is_some_and(|below| below > tpr >> 4);
         if self.global.config.has_primary(Primary::TPR_SHADOW) {
-            if let Some(tpr) = self.virtual_apic.bytes().get_mut(TPR) {
-                *tpr = self.cr8 << 4;
+            if let Some(shadow) = self.virtual_apic.bytes().get_mut(TPR) {
+                *shadow = tpr;
             }
             let threshold = exit_below.filter(|_| !all).unwrap_or(0);
             self.fields.set(Slot::TprThreshold, threshold.into());

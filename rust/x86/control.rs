@@ -141,10 +141,11 @@ pub trait Control: Send {
     fn set_nmi_blocked(&mut self, blocked: bool);
     /// Exit as soon as the guest can take an NMI.
     fn want_nmi_window(&mut self);
-    /// The task priority that the guest sees in CR8, 0 to 15.
-    fn cr8(&self) -> u8;
-    /// Sets it; with `exit_below`, a write of less than that exits.
-    fn set_cr8(&mut self, cr8: u8, exit_below: Option<u8>);
+    /// The task priority, whose upper half the guest has in CR8. The lower half is what was set
+    /// last where the processor knows none, unless the guest wrote to CR8.
+    fn tpr(&self) -> u8;
+    /// Sets it; with `exit_below`, a write of less than that to CR8 exits.
+    fn set_tpr(&mut self, tpr: u8, exit_below: Option<u8>);
 
     /// Added to the host's TSC when the guest reads its own.
     fn set_tsc_offset(&mut self, offset: u64);

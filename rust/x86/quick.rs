@@ -57,13 +57,13 @@ fn instruction<V: Vendor>(cx: &mut Cx<'_, V>, quick: Quick) -> bool {
 /// Nobody watches, no event is on its way to the guest, and its local APIC is what we
 /// have of it.
 #[inline]
-fn is_ordinary<V: Vendor>(cx: &Cx<'_, V>) -> bool {
-    let state = &*cx.state;
+fn is_ordinary<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
+    let state = &mut *cx.state;
     !state.debug.is_stepping()
         && !state.debug.is_open()
         && state.events.injected.is_none()
         && !trace::is_watched()
-        && apic::is_up_to_date(state)
+        && apic::take_in_at_once(state)
 }
 
 /// Whether the guest can go on.

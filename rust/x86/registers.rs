@@ -147,7 +147,7 @@ fn write_cr8<V: Vendor>(cx: &mut Cx<'_, V>, value: u64) -> Result<(), Stop> {
             // Whatever that lets through is looked for below.
             let _ = apic.set_cr8(cr8);
         }
-        None => cx.state.control.set_cr8(cr8, Some(ANY_PRIORITY)),
+        None => cx.state.control.set_tpr(cr8 << 4, Some(ANY_PRIORITY)),
     }
     cx.state.events.check = true;
     Ok(())

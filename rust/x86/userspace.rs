@@ -223,7 +223,7 @@ pub(crate) fn accept<V: Vendor>(cx: &mut Cx<'_, V>) -> Result {
         if cr8 > 15 {
             return Err(EINVAL);
         }
-        cx.state.control.set_cr8(cr8 as u8, Some(ANY_PRIORITY));
+        cx.state.control.set_tpr((cr8 as u8) << 4, Some(ANY_PRIORITY));
     }
     if interrupts::window_requested(cx) {
         cx.state.events.check = true;

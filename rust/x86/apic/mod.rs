@@ -157,11 +157,10 @@ impl Link {
 #[inline]
 pub(crate) fn after_exit<V: Vendor>(cx: &mut Cx<'_, V>) {
     let state = &mut *cx.state;
-    let Some(apic) = &mut state.apic else { return };
-    let cr8 = state.control.cr8();
-    if cr8 != apic.cr8() {
-        state.events.check |= apic.set_cr8(cr8).contains(Changed::RECHECK);
+    if state.apic.is_none() {
+        return;
     }
+    take_in_priority(state);
     if state.link.pv_eoi.is_armed() {
         pv_eoi::take_in(cx);
     }
@@ -170,13 +169,21 @@ pub(crate) fn after_exit<V: Vendor>(cx: &mut Cx<'_, V>) {
     }
 }
 
-/// Whether there is nothing that [`after_exit`] would take in.
+/// The same as far as it takes no access to the guest's memory; whether that is all.
 #[inline]
-pub(crate) fn is_up_to_date<V: Vendor>(state: &VcpuState<V>) -> bool {
-    let Some(apic) = &state.apic else { return true };
-    state.control.cr8() == apic.cr8()
-        && !state.link.pv_eoi.is_armed()
-        && !state.link.vapic.is_used()
+pub(crate) fn take_in_at_once<V: Vendor>(state: &mut VcpuState<V>) -> bool {
+    take_in_priority(state);
+    state.apic.is_none() || !state.link.pv_eoi.is_armed() && !state.link.vapic.is_used()
+}
+
+/// Takes in the task priority that the guest has set.
+#[inline]
+fn take_in_priority<V: Vendor>(state: &mut VcpuState<V>) {
+    let Some(apic) = &mut state.apic else { return };
+    let tpr = state.control.tpr();
+    if tpr != apic.tpr() {
+        state.events.check |= apic.set_tpr(tpr).contains(Changed::RECHECK);
+    }
 }
 
 /// Before an entry, once it is known which event is delivered: what the guest is to
@@ -184,11 +191,10 @@ pub(crate) fn is_up_to_date<V: Vendor>(state: &VcpuState<V>) -> bool {
 pub(crate) fn before_entry<V: Vendor>(cx: &mut Cx<'_, V>) {
     let state = &mut *cx.state;
     let Some(apic) = &state.apic else { return };
-    let cr8 = apic.cr8();
     // What waits behind the task priority comes when that falls below its class.
     let class = apic.highest_request().map(|vector| vector >> 4);
-    let below = class.filter(|class| cr8 >= *class && !state.link.vapic.is_used());
-    state.control.set_cr8(cr8, below);
+    let below = class.filter(|class| apic.cr8() >= *class && !state.link.vapic.is_used());
+    state.control.set_tpr(apic.tpr(), below);
     pv_eoi::arm(cx);
     if cx.state.link.vapic.is_used() {
         vapic::show(cx);

@@ -142,7 +142,7 @@ fn load<V: Vendor>(cx: &mut Cx<'_, V>, sregs: &Sregs) -> Result {
         Some(apic) => {
             let _ = apic.set_cr8(cr8);
         }
-        None => state.control.set_cr8(cr8, Some(registers::ANY_PRIORITY)),
+        None => state.control.set_tpr(cr8 << 4, Some(registers::ANY_PRIORITY)),
     }
     state.events.check = true;
     Ok(())
