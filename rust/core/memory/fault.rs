@@ -127,8 +127,8 @@ impl<A: Arch> Memory<A> {
             if me.last.is_none() {
                 let generation = set.generation;
                 drop(set);
-                self.mark_mmio(me, gfn, generation)?;
-                return Ok((Fault::Mmio, Level::Page4K));
+                let fault = self.without_slot(me, gfn, access, generation)?;
+                return Ok((fault, Level::Page4K));
             }
         }
         let VcpuMemory { index, spare, last } = me;
@@ -162,19 +162,39 @@ impl<A: Arch> Memory<A> {
         self.tables.look(gpa.gfn(), Access::READ) == Look::Mmio
     }
 
-    /// Marks a frame without memory, so that its next access is recognised.
-    fn mark_mmio(&self, me: &mut VcpuMemory<A>, gfn: Gfn, generation: u64) -> Result {
+    /// Marks a frame without memory, so that its next access is recognised; or maps the
+    /// hypervisor's own page, if that is there.
+    fn without_slot(
+        &self,
+        me: &mut VcpuMemory<A>,
+        gfn: Gfn,
+        access: Access,
+        generation: u64,
+    ) -> Result<Fault> {
         if gfn.raw() >= self.tables.frames() {
-            return Ok(());
+            return Ok(Fault::Mmio);
         }
         A::Tables::top_up(&mut me.spare)?;
         let own = self.sections.get(me.index).ok_or(EINVAL)?;
-        let _inside = own.section().enter();
-        if self.generation() == generation {
+        let inside = own.section().enter();
+        if self.generation() != generation {
+            return Ok(Fault::Mmio);
+        }
+        let Some(leaf) = self.own_leaf(gfn) else {
             // Only a mark: without it the next access takes this way again.
             let _ = self.tables.mark_mmio(gfn, &mut me.spare);
+            return Ok(Fault::Mmio);
+        };
+        if !leaf.access.contains(access) {
+            return Ok(Fault::Mmio);
         }
-        Ok(())
+        let mut sizes = Sizes::default();
+        let mapped = self.tables.map(gfn, Level::Page4K, leaf, &mut me.spare, &mut sizes);
+        own.count(&sizes);
+        drop(inside);
+        let Ok((_, debt)) = mapped else { return Ok(Fault::Retry) };
+        self.pay(debt);
+        Ok(Fault::Mapped)
     }
 
     /// Lets the guest write to a page that only the log protects; whether that was

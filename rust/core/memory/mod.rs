@@ -7,6 +7,7 @@
 //!   are what lets faults go without a lock meanwhile.
 //! - `access`: guest memory by address, for the hypervisor itself.
 //! - `dirty`: which pages were written to. `file`: memory that is a file's.
+//! - `own_page`: a page of the hypervisor's where no slot is.
 //!
 //! Who waits for whom: a change of the slots (mutex `changing`) waits for readers
 //! of the old set (SRCU), then for map sections. A notifier waits for map sections
@@ -20,6 +21,7 @@ mod dirty;
 mod fault;
 pub(crate) mod file;
 mod notifier;
+mod own_page;
 mod prefault;
 mod region;
 pub(crate) mod section;
@@ -33,7 +35,7 @@ use kernel::{
     error::Result,
     new_mutex,
     prelude::*,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, SetOnce},
 };
 use kvm_paging::{addr::Gfn, flush::FlushDebt};
 use kvm_sys::{
@@ -47,6 +49,7 @@ use kvm_uapi::{
     },
     memory::{DIRTY_LOG_INITIALLY_SET, DIRTY_LOG_MANUAL_PROTECT},
 };
+use own_page::OwnPage;
 use section::Sections;
 use slots::{Numbers, SlotSet, Writer};
 
@@ -107,6 +110,8 @@ pub struct Memory<A: Arch> {
     /// First frame that no slot may have, by choice of userspace. Written with `changing`
     /// held.
     limit: AtomicU64,
+    /// What the guest finds somewhere besides its slots. Behind the tables that map it.
+    own_page: SetOnce<OwnPage>,
 }
 
 impl<A: Arch> Memory<A> {
@@ -164,6 +169,7 @@ impl<A: Arch> Memory<A> {
             slots <- SrcuCell::new(KBox::new(SlotSet::new(), GFP_KERNEL_ACCOUNT)?),
             generation: AtomicU64::new(0),
             limit: AtomicU64::new(u64::MAX),
+            own_page: SetOnce::new(),
         });
         Registration::new(space, memory)
     }
