@@ -27,6 +27,7 @@ use kvm_sys::{
     x86::{guest_exit, host_state, tsc::rdtsc, user_return::UserMsr},
 };
 use kvm_x86::{
+    apic::page,
     control::{self, Control, Gprs},
     inject::Injected,
     trace::ExitRecord,
@@ -80,6 +81,8 @@ const TPR: usize = 0x80;
 pub(crate) struct VmxControl {
     pub(crate) global: &'static Global,
     pub(crate) fields: Fields,
+    /// Physical address of the page where its local APIC is, if the processor is to know.
+    apic_page: Option<u64>,
     written: Written,
     entering: Entering,
     msr_bitmap: MsrBitmap,
@@ -126,8 +129,14 @@ impl VmxControl {
     pub(crate) fn new(vm: &Vm<X86<Vmx>>) -> Result<Self> {
         let global = global::get()?;
         let has_vpid = global.config.has_secondary(Secondary::VPID);
+        let apic_page = if global.config.has_secondary(Secondary::VIRTUALIZE_APIC) {
+            page::address(vm)?
+        } else {
+            None
+        };
         let mut control = Self {
             global,
+            apic_page,
             fields: Fields::new(Vmcs::new(&global.cpus, global.config.revision)?),
             written: Written::new(),
             entering: Entering::new(),
@@ -598,6 +607,15 @@ impl Control for VmxControl {
             let threshold = exit_below.filter(|_| !all).unwrap_or(0);
             self.fields.set(Slot::TprThreshold, threshold.into());
             self.set_primary(Primary::CR8_LOAD, all);
+        }
+    }
+
+    fn set_apic_page(&mut self, is_there: bool) {
+        if self.apic_page.is_some() {
+            let control = Secondary::VIRTUALIZE_APIC.bits().into();
+            self.fields.set_bits(Slot::Secondary, control, is_there);
+            // Translations may be known without what they mean (31.4.1).
+            self.flush = true;
         }
     }
 

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! From an exit reason to its handler.
 
-use crate::{control::VmxControl, l1d, refusal, setup::Vmx};
+use crate::{control::VmxControl, l1d, params, refusal, setup::Vmx};
 use kernel::prelude::*;
 use kvm_emulate::{Exception, Stop};
 use kvm_paging::{addr::Gpa, entry::Access};
 use kvm_uapi::run::{self, reason, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON};
 use kvm_x86::{
+    apic::page,
     control::Control,
     emulate,
     exit::{self, page_fault::Touched, port::PortAccess},
@@ -20,7 +21,10 @@ use kvm_x86::{
 use vmx_arch::{
     control::Primary,
     event::{Event, Kind},
-    exit::{CrAccess, EptViolation, Exit, IoAccess, Reason, TaskSwitch, DEBUG_CAUSES},
+    exit::{
+        ApicAccess, ApicAccessKind, CrAccess, EptViolation, Exit, IoAccess, Reason, TaskSwitch,
+        DEBUG_CAUSES,
+    },
     field::Slot,
 };
 use x86_defs::{Dr6, Vector, DR6_FIXED_1};
@@ -30,7 +34,8 @@ use x86_defs::{Dr6, Vector, DR6_FIXED_1};
 pub(crate) fn quick(control: &VmxControl) -> Option<Quick> {
     let reason = control.reason.filter(|reason| !reason.is_failed_entry())?;
     let exit = reason.exit();
-    if matches!(exit, Exit::Io | Exit::EptMisconfiguration) && l1d::is_flushing() {
+    if matches!(exit, Exit::Io | Exit::EptMisconfiguration | Exit::ApicAccess) && l1d::is_flushing()
+    {
         l1d::reached_out();
     }
     match exit {
@@ -41,6 +46,10 @@ pub(crate) fn quick(control: &VmxControl) -> Option<Quick> {
         Exit::EptMisconfiguration if !control.has_interrupted() => {
             Some(Quick::Device(device_access(control)))
         }
+        Exit::ApicAccess if !control.has_interrupted() => match apic_access(control) {
+            ApicPage::End => Some(Quick::EndOfInterrupt),
+            ApicPage::Other(touched) => touched.is_final.then_some(Quick::Device(touched)),
+        },
         Exit::Vmcall => Some(Quick::Hypercall),
         Exit::Wbinvd | Exit::Invd => Some(Quick::Nothing),
         Exit::Pause => Some(Quick::Pause),
@@ -52,6 +61,33 @@ pub(crate) fn quick(control: &VmxControl) -> Option<Quick> {
 fn device_access(control: &VmxControl) -> Touched {
     let gpa = Gpa::new(control.guest_physical());
     Touched { gpa, access: Access::WRITE, is_final: true }
+}
+
+/// What accesses the APIC's page.
+enum ApicPage {
+    /// A write to the EOI register, by an instruction that is taken for a plain store.
+    End,
+    /// What touches it.
+    Other(Touched),
+}
+
+/// What the exit for an access to the APIC's page says.
+#[inline]
+fn apic_access(control: &VmxControl) -> ApicPage {
+    /// Where in the page the EOI register is.
+    const EOI: u16 = 0xb0;
+    let access = ApicAccess(control.qualification());
+    let (kind, offset) = (access.kind(), access.offset());
+    if kind == ApicAccessKind::Write && offset == EOI && params::FASTEOI.get() {
+        return ApicPage::End;
+    }
+    let how = match kind {
+        ApicAccessKind::Read => Access::READ,
+        ApicAccessKind::Fetch => Access::EXEC,
+        _ => Access::WRITE,
+    };
+    let is_final = matches!(kind, ApicAccessKind::Read | ApicAccessKind::Write);
+    ApicPage::Other(Touched { gpa: page::place(offset), access: how, is_final })
 }
 
 /// Does what the exit asks for.
@@ -78,6 +114,10 @@ pub(crate) fn handle(cx: &mut Cx<'_, Vmx>) -> Result<Next> {
             let touched = device_access(&cx.state.control);
             exit::page_fault::mmio(cx, touched)
         }
+        Exit::ApicAccess => match apic_access(&cx.state.control) {
+            ApicPage::End => exit::apic::end(cx),
+            ApicPage::Other(touched) => exit::apic::access(cx, touched),
+        },
         Exit::Rdmsr => exit::msr::read(cx),
         Exit::Wrmsr => exit::msr::write(cx),
         Exit::Cpuid => exit::cpuid::handle(cx),

@@ -114,12 +114,13 @@ impl Global {
 
     /// Whether a slot stands for a field that is used with the controls that there are.
     pub(crate) fn uses(&self, slot: Slot) -> bool {
-        const OPTIONAL: [(Slot, Secondary); 7] = [
+        const OPTIONAL: [(Slot, Secondary); 8] = [
             (Slot::Vpid, Secondary::VPID),
             (Slot::PleGap, Secondary::PAUSE_LOOP),
             (Slot::PleWindow, Secondary::PAUSE_LOOP),
             (Slot::XssExits, Secondary::XSAVES),
             (Slot::EnclsExits, Secondary::ENCLS),
+            (Slot::ApicAccess, Secondary::VIRTUALIZE_APIC),
             (Slot::PmlAddress, Secondary::PML),
             (Slot::PmlIndex, Secondary::PML),
         ];

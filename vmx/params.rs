@@ -21,6 +21,15 @@ kvm_sys::module_params! {
     static PML: Param<bool> = true, "pml", 0o444,
         "dirty log by the processor's log of modified pages";
 
+    /// Whether the processor knows where guests have their local APIC, where it can.
+    static FLEXPRIORITY: Param<bool> = true, "flexpriority", 0o444,
+        "task priorities in memory, and accesses to the local APIC, by the processor";
+
+    /// Whether a guest's write to the EOI register, of which the processor says what it is, is taken
+    /// for a plain store without a look at the instruction.
+    pub(crate) static FASTEOI: Param<bool> = true, "fasteoi", 0o444,
+        "ends of interrupts without a look at the guest's instruction";
+
     /// Whether guests run unrestricted. There is no other way.
     static UNRESTRICTED_GUEST: Param<bool> = true, "unrestricted_guest", 0o444,
         "guests without paging or protection run by themselves (always on)";
@@ -77,6 +86,7 @@ pub(crate) fn wanted() -> Wanted {
         timer: PREEMPTION_TIMER.get() && !has_broken_timer(signature),
         virtual_nmis: VNMI.get(),
         dirty_log: PML.get(),
+        apic_page: FLEXPRIORITY.get(),
     }
 }
 
@@ -95,6 +105,7 @@ pub(crate) fn settle(caps: &VmxCaps, config: &Config) {
         kernel::pr_warn!("nested=1: nested virtualization isn't offered yet\n");
         NESTED.set(false);
     }
+    FLEXPRIORITY.set(config.has_secondary(Secondary::VIRTUALIZE_APIC));
     PML.set(config.has_secondary(Secondary::PML));
     EPTAD.set(caps.paging.accessed_dirty);
     PREEMPTION_TIMER.set(config.has_pin(Pin::PREEMPTION_TIMER));

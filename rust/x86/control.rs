@@ -147,6 +147,10 @@ pub trait Control: Send {
     /// Sets it; with `exit_below`, a write of less than that to CR8 exits.
     fn set_tpr(&mut self, tpr: u8, exit_below: Option<u8>);
 
+    /// From the next entry on the vCPU has its local APIC in [the page](crate::apic::page) that the
+    /// processor may know of, or not; at first it has.
+    fn set_apic_page(&mut self, _is_there: bool) {}
+
     /// Added to the host's TSC when the guest reads its own.
     fn set_tsc_offset(&mut self, offset: u64);
     /// Whether there are processors that do what [`Self::set_deadline`] says.

@@ -46,6 +46,7 @@ fn instruction<V: Vendor>(cx: &mut Cx<'_, V>, quick: Quick) -> bool {
         Quick::Nothing => true,
         Quick::Hypercall => hypercall::at_once(cx),
         Quick::Pause => exit::pause::at_once(cx),
+        Quick::EndOfInterrupt => exit::apic::end_at_once(cx),
         Quick::Port(_) | Quick::Device(_) => false,
     };
     if is_done {

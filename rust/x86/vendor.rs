@@ -45,8 +45,10 @@ pub enum Quick {
     Pause,
     /// IN or OUT.
     Port(PortAccess),
-    /// An access to what the second-level tables have marked as a device's. It interrupted
-    /// no event on its way.
+    /// A write to the EOI register in the local APIC's [page](crate::apic::page).
+    EndOfInterrupt,
+    /// An access to what the second-level tables have marked as a device's, or to the local
+    /// APIC's page. It interrupted no event on its way.
     Device(Touched),
 }
 

@@ -44,6 +44,7 @@ const CR8: Primary = Primary::CR8_LOAD.union(Primary::CR8_STORE);
 const CR3: Primary = Primary::CR3_LOAD.union(Primary::CR3_STORE);
 
 const SECONDARY: Secondary = Secondary::EPT
+    .union(Secondary::VIRTUALIZE_APIC)
     .union(Secondary::RDTSCP)
     .union(Secondary::VPID)
     .union(Secondary::WBINVD)
@@ -78,6 +79,8 @@ pub struct Wanted {
     pub virtual_nmis: bool,
     /// The page-modification log.
     pub dirty_log: bool,
+    /// The APIC-access page.
+    pub apic_page: bool,
 }
 
 impl Wanted {
@@ -89,6 +92,7 @@ impl Wanted {
         timer: true,
         virtual_nmis: true,
         dirty_log: true,
+        apic_page: true,
     };
 }
 
@@ -157,8 +161,14 @@ impl Config {
         let pin =
             allowed(MSR_PINBASED_CTLS).choose(PIN.bits(), pins.bits()).map_err(Unusable::Pin)?;
         let primary = Self::primary(basic, allowed).map_err(Unusable::Primary)?;
+        let mut unwanted = Self::unwanted(caps, wanted);
+        // What is to be won is the task priority without an exit.
+        unwanted.set(
+            Secondary::VIRTUALIZE_APIC,
+            !wanted.apic_page || primary & Primary::TPR_SHADOW.bits() == 0,
+        );
         let secondary = allowed(MSR_PROCBASED_CTLS2)
-            .choose(0, (SECONDARY & caps.secondary & !Self::unwanted(caps, wanted)).bits())
+            .choose(0, (SECONDARY & caps.secondary & !unwanted).bits())
             .map_err(|_| Unusable::NoEpt)?;
         let exit = allowed(MSR_EXIT_CTLS).choose(EXIT.bits(), 0).map_err(Unusable::Exit)?;
         let entry = allowed(MSR_ENTRY_CTLS).choose(ENTRY.bits(), 0).map_err(Unusable::Entry)?;
@@ -235,7 +245,7 @@ mod tests {
                 MSR_BASIC => Some(BASIC),
                 MSR_PINBASED_CTLS => Some(0x16 | 0x7f << 32),
                 MSR_PROCBASED_CTLS => Some(0x0401_e172 | 0xf7f9_fffe << 32),
-                MSR_PROCBASED_CTLS2 => Some(0x001f_fffe << 32),
+                MSR_PROCBASED_CTLS2 => Some(0x001f_ffff << 32),
                 MSR_EXIT_CTLS => Some(0x0003_6dff | 0x007f_ffff << 32),
                 MSR_ENTRY_CTLS => Some(0x0000_11ff | 0x0000_ffff << 32),
                 MSR_MISC => Some(0x0004_01e5),
@@ -263,10 +273,12 @@ mod tests {
             pause_loop: false,
             timer: false,
             virtual_nmis: false,
+            apic_page: false,
             ..Wanted::ALL
         };
         let config = Config::new(&caps, wanted, cpu(&[])).unwrap();
-        let unwanted = Secondary::VPID | Secondary::PAUSE_LOOP | Secondary::PML;
+        let unwanted =
+            Secondary::VPID | Secondary::PAUSE_LOOP | Secondary::PML | Secondary::VIRTUALIZE_APIC;
         assert_eq!(config.pin, 0x1f);
         assert_eq!(config.secondary & unwanted.bits(), 0);
         assert!(config.has_secondary(SECONDARY & !unwanted));
@@ -290,6 +302,7 @@ mod tests {
         let without = 0x0401_e172 | 0xf7d9_fffe << 32;
         let config = config(&[(MSR_PROCBASED_CTLS, without)]).unwrap();
         assert!(config.has_primary(CR8));
+        assert!(!config.has_secondary(Secondary::VIRTUALIZE_APIC));
     }
 
     #[test]

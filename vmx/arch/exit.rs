@@ -26,8 +26,9 @@ impl Reason {
     #[inline]
     pub const fn is_instruction(self) -> bool {
         /// CPUID, HLT, VMCALL, moves to and from CRs and DRs, port accesses, RDMSR, WRMSR, PAUSE, accesses to
-        /// devices, XSETBV.
-        const MASK: u64 = 1 << 10 | 1 << 12 | 1 << 18 | 0x1f << 28 | 1 << 40 | 1 << 49 | 1 << 55;
+        /// the APIC's page and to devices, XSETBV.
+        const MASK: u64 =
+            1 << 10 | 1 << 12 | 1 << 18 | 0x1f << 28 | 1 << 40 | 1 << 44 | 1 << 49 | 1 << 55;
         self.0 < 64 && 1_u64.wrapping_shl(self.0) & MASK != 0
     }
 }
@@ -285,6 +286,47 @@ bitflags! {
     }
 }
 
+/// Qualification of [`Exit::ApicAccess`] (table 28-6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApicAccess(pub u64);
+
+/// Whose access to the APIC's page it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApicAccessKind {
+    /// An instruction reads.
+    Read,
+    /// An instruction writes.
+    Write,
+    /// An instruction is fetched.
+    Fetch,
+    /// The delivery of an event reads or writes.
+    Delivery,
+    /// The processor itself: it reads the guest's tables, or traces. Where in the page isn't
+    /// known.
+    Other,
+}
+
+impl ApicAccess {
+    /// Offset in the page.
+    #[inline]
+    pub const fn offset(self) -> u16 {
+        (self.0 & 0xfff) as u16
+    }
+
+    /// Whose access it is.
+    #[inline]
+    pub const fn kind(self) -> ApicAccessKind {
+        match self.0 >> 12 & 0x1f {
+            0 => ApicAccessKind::Read,
+            1 => ApicAccessKind::Write,
+            2 => ApicAccessKind::Fetch,
+            3 => ApicAccessKind::Delivery,
+            // 10 and 15, or asynchronous (bit 16).
+            _ => ApicAccessKind::Other,
+        }
+    }
+}
+
 /// Qualification of an exit by #DB: what DR6 would say (table 28-1).
 pub const DEBUG_CAUSES: u64 = 0xf | 1 << 11 | 1 << 13 | 1 << 14 | 1 << 16;
 
@@ -306,7 +348,7 @@ mod tests {
         ] {
             assert_eq!(Exit::from_number(number), exit);
         }
-        for number in [10, 12, 18, 28, 29, 30, 31, 32, 40, 49, 55] {
+        for number in [10, 12, 18, 28, 29, 30, 31, 32, 40, 44, 49, 55] {
             assert!(Reason(number).is_instruction());
         }
         for number in [0, 1, 7, 33, 48, 52, 63, 64, 74, 1 << 31 | 10] {
@@ -328,6 +370,22 @@ mod tests {
         let ins = IoAccess(0x01f0_003b);
         assert_eq!((ins.is_in(), ins.size(), ins.port()), (true, 4, 0x1f0));
         assert!(ins.is_string());
+    }
+
+    #[test]
+    fn accesses_to_the_apic() {
+        assert_eq!(ApicAccess(0x10b0).offset(), 0xb0);
+        for (qualification, kind) in [
+            (0x0080, ApicAccessKind::Read),
+            (0x10b0, ApicAccessKind::Write),
+            (0x2000, ApicAccessKind::Fetch),
+            (0x3ff8, ApicAccessKind::Delivery),
+            (0xa000, ApicAccessKind::Other),
+            (0xf000, ApicAccessKind::Other),
+            (0x1_1000, ApicAccessKind::Other),
+        ] {
+            assert_eq!(ApicAccess(qualification).kind(), kind, "{qualification:#x}");
+        }
     }
 
     #[test]

@@ -278,6 +278,8 @@ slots! {
     MsrBitmap = 0x2004,
     /// Address of the virtual-APIC page.
     VirtualApic = 0x2012,
+    /// Address of the APIC-access page.
+    ApicAccess = 0x2014,
     /// Address of the page-modification log.
     PmlAddress = 0x200e,
     /// The EPT pointer.

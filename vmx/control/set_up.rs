@@ -28,6 +28,9 @@ impl VmxControl {
                 primary &= !exits.bits();
             }
         }
+        if self.apic_page.is_none() {
+            secondary &= !Secondary::VIRTUALIZE_APIC.bits();
+        }
         if settings.lets_through(no_exit::PAUSE) {
             secondary &= !Secondary::PAUSE_LOOP.bits();
         }
@@ -40,6 +43,7 @@ impl VmxControl {
         }
         let secondary = secondary;
         let virtual_apic = self.virtual_apic.physical();
+        let apic_page = self.apic_page.unwrap_or(0);
         let fields = &mut self.fields;
         for (slot, value) in [
             (Slot::Pin, (config.pin & !timer).into()),
@@ -71,6 +75,7 @@ impl VmxControl {
         let log = self.log.as_ref().map_or(0, |log| log.physical());
         for (control, slot, value) in [
             (Secondary::VPID, Slot::Vpid, vpid.into()),
+            (Secondary::VIRTUALIZE_APIC, Slot::ApicAccess, apic_page),
             (Secondary::PAUSE_LOOP, Slot::PleGap, params::PLE_GAP.get().into()),
             (Secondary::PAUSE_LOOP, Slot::PleWindow, params::PLE_WINDOW.get().into()),
             (Secondary::XSAVES, Slot::XssExits, 0),

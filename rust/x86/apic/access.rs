@@ -12,6 +12,9 @@ use kvm_irqchip::lapic::Changed;
 use kvm_sys::x86::trace::kvm_apic;
 use x86_defs::msr;
 
+/// The register whose writes end interrupts.
+const EOI: u32 = 0xb0;
+
 /// An access to the registers of the local APIC; the data of a read.
 ///
 /// Outside of xAPIC mode nothing is there: reads give ones, writes are lost.
@@ -29,6 +32,12 @@ pub(crate) fn access<V: Vendor>(cx: &mut Cx<'_, V>, access: &Fragment) -> u64 {
         }
         access.data
     }
+}
+
+/// The guest writes to the EOI register; what doesn't matter.
+#[inline]
+pub(crate) fn end<V: Vendor>(cx: &mut Cx<'_, V>) {
+    write(cx, EOI, 0);
 }
 
 /// Whether an access to a register is over at once: it takes no lock and can't wait.

@@ -8,6 +8,7 @@
 //! - `access`, `msr`: the registers as memory and as MSRs.
 //! - `timer`: the host timer behind the APIC's.
 //! - `map`, `send`: from a destination to mailboxes.
+//! - `page`: the registers' page, where the processor knows of it.
 //! - `eoi`: those that wait for the end of an interrupt; `pv_eoi`: ends without an
 //!   exit; `vapic`: task priorities without one.
 
@@ -15,12 +16,13 @@ mod access;
 mod eoi;
 pub(crate) mod map;
 mod msr;
+pub mod page;
 pub(crate) mod pv_eoi;
 pub(crate) mod send;
 pub(crate) mod timer;
 pub(crate) mod vapic;
 
-pub(crate) use access::{access, is_quick as is_quick_access};
+pub(crate) use access::{access, end, is_quick as is_quick_access};
 pub(crate) use eoi::{exit as eoi_exit, restore_rtc, scan};
 pub(crate) use msr::{is_quick_write, read_msr, set_base, write_msr};
 

@@ -2,7 +2,7 @@
 //! The MSRs of the local APIC: IA32_APIC_BASE, IA32_TSC_DEADLINE, and the registers
 //! of x2APIC mode.
 
-use super::{carry_out, changed, timer::Clock};
+use super::{carry_out, changed, page, timer::Clock};
 use crate::{
     mailbox, regs,
     state::{Cx, VcpuState},
@@ -89,7 +89,7 @@ fn base_rules<V: Vendor>(state: &VcpuState<V>, by: By) -> BaseRules {
     }
 }
 
-/// Sets IA32_APIC_BASE.
+/// Sets IA32_APIC_BASE. May sleep.
 ///
 /// # Errors
 ///
@@ -98,7 +98,9 @@ pub(crate) fn set_base<V: Vendor>(cx: &mut Cx<'_, V>, value: u64, by: By) -> Res
     let rules = base_rules(cx.state, by);
     match &mut cx.state.apic {
         Some(apic) => {
+            let old = apic.base();
             let what = apic.write_base(value, rules).map_err(|_| Refusal::Invalid)?;
+            page::follow(cx, old);
             changed(cx, what);
         }
         None => {

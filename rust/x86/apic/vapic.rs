@@ -2,7 +2,8 @@
 //! Task priorities that a 32-bit guest keeps in memory: its VMM replaces the
 //! instructions that access the register by ones that access a word of memory,
 //! and enter the hypervisor only to let an interrupt through
-//! (`KVM_TPR_ACCESS_REPORTING`, `KVM_SET_VAPIC_ADDR`).
+//! (`KVM_TPR_ACCESS_REPORTING`, `KVM_SET_VAPIC_ADDR`). Where the processor serves accesses by
+//! itself ([`super::page`]) there is nothing to be won by that, and nothing to report.
 
 use crate::{control::Control, outcome::Next, request, state::Cx, userspace, vendor::Vendor};
 use kernel::{error::Result, prelude::*};

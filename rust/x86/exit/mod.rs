@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Exits that both vendors have, one file each.
 
+pub mod apic;
 pub mod cpuid;
 pub mod deadline;
 pub mod debug;

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Accesses to the local APIC's [page](crate::apic::page) that the processor tells of.
+
+use super::page_fault::{self, Touched};
+use crate::{apic, emulate, outcome::Next, state::Cx, vendor::Vendor};
+use kernel::error::Result;
+use x86_defs::msr;
+
+/// An instruction writes to the EOI register.
+///
+/// # Errors
+///
+/// Those of [`emulate::skip`].
+pub fn end<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
+    apic::end(cx);
+    emulate::skip(cx)
+}
+
+/// The same in any context, if nobody but the local APIC has to hear of it; whether that is so.
+#[inline]
+pub(crate) fn end_at_once<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
+    let is_quick = apic::is_quick_write(cx.state, msr::X2APIC_EOI);
+    if is_quick {
+        apic::end(cx);
+    }
+    is_quick
+}
+
+/// Another access.
+///
+/// # Errors
+///
+/// Those of [`emulate::instruction`].
+pub fn access<V: Vendor>(cx: &mut Cx<'_, V>, touched: Touched) -> Result<Next> {
+    page_fault::device(cx, touched)
+}
