@@ -34,6 +34,7 @@ pub(crate) const BENCHES: &[Bench] = &[
     Bench { name: "exit/wbinvd", what: "WBINVD", body: wbinvd },
     Bench { name: "exit/xapic-read", what: "a load from the local APIC", body: xapic_read },
     Bench { name: "exit/xapic-eoi", what: "EOI by a store", body: xapic_eoi },
+    Bench { name: "exit/xapic-tpr", what: "a store to the task priority", body: xapic_tpr },
     Bench { name: "exit/xapic-icr", what: "an IPI to itself by a store", body: xapic_icr },
     Bench { name: "exit/x2apic-read", what: "RDMSR of the local APIC's ID", body: x2apic_read },
     Bench { name: "exit/x2apic-eoi", what: "EOI by WRMSR", body: x2apic_eoi },
@@ -76,6 +77,8 @@ enum Counted {
     InKernelTwice(&'static str),
     /// Here, and by the kernel in this counter.
     InUserspace(&'static str),
+    /// The same, or nothing exits, as the processor can do it by itself or not.
+    InKernelOrNot(&'static str),
     /// Nothing exits.
     Nothing,
 }
@@ -101,7 +104,10 @@ fn measure(
         next_report(&mut vcpu, &mut serve)?;
     }
     let name = match counted {
-        Counted::InKernel(name) | Counted::InKernelTwice(name) | Counted::InUserspace(name) => name,
+        Counted::InKernel(name)
+        | Counted::InKernelTwice(name)
+        | Counted::InKernelOrNot(name)
+        | Counted::InUserspace(name) => name,
         Counted::Nothing => "exits",
     };
     let before = stats.value(name)?;
@@ -116,6 +122,7 @@ fn measure(
     let (in_kernel, more, in_userspace) = match counted {
         Counted::InKernel(_) => (all, 0, 0),
         Counted::InKernelTwice(_) => (2 * all, all, 0),
+        Counted::InKernelOrNot(_) => (0, all, 0),
         Counted::InUserspace(_) => (all, 0, all),
         Counted::Nothing => (0, 0, 0),
     };
@@ -261,6 +268,12 @@ fn xapic_eoi() -> Result<Figure> {
         "mov dword ptr [rbx + 0xb0], 0"
     );
     in_kernel(&with_chips()?, code)
+}
+
+fn xapic_tpr() -> Result<Figure> {
+    let code = rounds!(["mov ebx, 0xfee00000"] "mov dword ptr [rbx + 0x80], 0x20");
+    let counted = Counted::InKernelOrNot("exits");
+    Ok(measure(&with_chips()?, code, nothing_more, &counted, none)?.less(&empty()?))
 }
 
 /// The interrupts stay pending: the guest has them off.

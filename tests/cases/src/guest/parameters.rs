@@ -23,6 +23,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("x86/parameters-ple-window", INTEL, pause_windows),
     Case::new("x86/parameters-vnmi", INTEL, soft_nmis),
     Case::new("x86/parameters-pml", INTEL, modification_log),
+    Case::new("x86/parameters-flexpriority", INTEL, apic_page),
     Case::new("x86/parameters-l1d-flush", INTEL, l1d_flush).with_karg("setcpuid=l1tf"),
     Case::new("x86/parameters-l1d-flush-needless", INTEL, needless_l1d_flush),
 ];
@@ -235,4 +236,74 @@ fn modification_log() -> Result<Outcome> {
         "x86/micro-dirty-initially-set",
         "x86/micro-dirty-toggle",
     ])
+}
+
+/// What a guest does a number of times with its local APIC, as memory.
+const ACCESSES: u64 = 500;
+
+/// A processor that knows where the local APIC is has the task priority by itself, and says what ends an
+/// interrupt; otherwise each access exits, and it takes a look at the instruction to know what it does.
+fn apic_page() -> Result<Outcome> {
+    const CASES: &[&str] = &[
+        "x86/micro-apic-page-priority",
+        "x86/micro-apic-page-threshold",
+        "x86/micro-apic-page-end",
+        "x86/micro-apic-page-moved",
+        "x86/micro-apic-page-mode",
+        "x86/micro-apic-page-delivery",
+        "x86/micro-apic-page-fetch",
+        "x86/micro-lapic-priority",
+        "x86/micro-lapic-nested",
+    ];
+    load("flexpriority=1", &[("flexpriority", "Y"), ("fasteoi", "Y")])?;
+    if module::is_kernels_own()? {
+        return Ok(Outcome::Skipped("theirs use the page with APICv only".into()));
+    }
+    let (priorities, ends) = (task_priorities()?, ends()?);
+    ensure!(priorities.0 < FEW, "{} exits for task priorities", priorities.0);
+    ensure!(ends.0 >= ACCESSES, "{} exits for EOI", ends.0);
+    ensure!(ends.1 < FEW, "{} instructions looked at for EOI", ends.1);
+    run(CASES)?;
+    module::unload_all()?;
+
+    load("fasteoi=0", &[("flexpriority", "Y"), ("fasteoi", "N")])?;
+    let (priorities, looked) = (task_priorities()?, self::ends()?.1);
+    ensure!(priorities.0 < FEW, "{} exits for task priorities", priorities.0);
+    ensure!(looked >= ACCESSES, "{looked} instructions looked at for EOI");
+    run(&["x86/micro-apic-page-end", "x86/micro-lapic-nested"])?;
+    module::unload_all()?;
+
+    load("flexpriority=0", &[("flexpriority", "N")])?;
+    let (priorities, ends) = (task_priorities()?, self::ends()?);
+    ensure!(priorities.0 >= 2 * ACCESSES, "{} exits for task priorities", priorities.0);
+    ensure!(ends.1 >= ACCESSES, "{} instructions looked at for EOI", ends.1);
+    run(CASES)
+}
+
+/// Exits of a guest that writes and reads its task priority so often, and instructions that were looked at.
+fn task_priorities() -> Result<(u64, u64)> {
+    exits_with_apic(guest!(64;
+        "mov ebx, 0xfee00000", "mov ecx, {times}",
+        "2:", "mov [rbx + 0x80], ecx", "mov eax, [rbx + 0x80]", "dec ecx", "jnz 2b", "xor eax, eax", "out 0x10, al";
+        times = ACCESSES as u32
+    ))
+}
+
+/// The same of one that writes so often to the EOI register.
+fn ends() -> Result<(u64, u64)> {
+    exits_with_apic(guest!(64;
+        "mov ebx, 0xfee00000", "mov ecx, {times}",
+        "2:", "mov dword ptr [rbx + 0xb0], 0", "dec ecx", "jnz 2b", "xor eax, eax", "out 0x10, al";
+        times = ACCESSES as u32
+    ))
+}
+
+/// Exits, and instructions that were looked at, of a guest with a local APIC that goes to port 0x10 at last.
+fn exits_with_apic(code: &[u8]) -> Result<(u64, u64)> {
+    let vm = Vm::new()?;
+    vm.create_irqchip()?;
+    let mut vcpu = vm.long(code)?;
+    vcpu.expect_out(0x10, &[0])?;
+    let stats = Stats::open(vcpu.file())?;
+    Ok((stats.value("exits")?, stats.value("insn_emulation")?))
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The cases, one file for each subject. A subject's cases share a boot.
 
+mod apic_page;
 mod churn;
 mod compat;
 mod debug;
@@ -61,6 +62,7 @@ pub(super) const ALL: &[&[Case]] = &[
     inject::CASES,
     debug::CASES,
     lapic::CASES,
+    apic_page::CASES,
     irqchip::CASES,
     event::CASES,
     pv::CASES,
