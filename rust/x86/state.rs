@@ -23,7 +23,7 @@ use kvm_emulate::{io::Replay, Table};
 use kvm_irqchip::lapic::{ApicBase, LocalApic};
 use kvm_policy::{
     feature::Feature as F,
-    mce::Mce,
+    mce::{Bank, Mce, MAX_BANKS},
     msr_file::{FeatureMsrs, MsrFile, Stored},
     mtrr::Mtrrs,
 };
@@ -101,7 +101,7 @@ pub struct VcpuState<V: Vendor> {
     /// Memory-type range registers.
     pub mtrrs: Mtrrs,
     /// Machine-check registers.
-    pub mce: Mce,
+    pub mce: Mce<KVec<Bank>>,
     /// What the guest uses of KVM's own features.
     pub pv: Pv,
     /// Where SMRAM is.
@@ -144,7 +144,7 @@ impl<V: Vendor> VcpuState<V> {
             tsc: Tsc::new(vm),
             msrs: MsrFile::new(&first_features(vm)?),
             mtrrs: Mtrrs::default(),
-            mce: Mce::default(),
+            mce: Mce::new(KVec::from_elem(Bank::default(), MAX_BANKS, GFP_KERNEL_ACCOUNT)?),
             pv: Pv::default(),
             smbase: SMBASE_RESET,
             smm: Smm::default(),

@@ -4,6 +4,7 @@
 //! SDM volume 3 sections 17.3, 17.5; Documentation/virt/kvm/api.rst 4.104 to 4.106.
 
 use crate::msr::{By, Refusal};
+use core::ops::DerefMut;
 use x86_defs::msr;
 
 /// Banks that a vCPU can have.
@@ -34,26 +35,28 @@ const STATUS_AR: u64 = 1 << 55;
 /// MCG_STATUS: a machine check is in progress.
 pub const MCG_MCIP: u64 = 1 << 2;
 
-const CTL2_CMCI_EN: u64 = 1 << 30;
-const CTL2_VALID: u64 = CTL2_CMCI_EN | 0x7fff;
+const CTL2_CMCI_EN: u32 = 1 << 30;
+const CTL2_VALID: u32 = CTL2_CMCI_EN | 0x7fff;
 
-/// One bank.
+/// One bank's registers from MC0_CTL on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Bank {
+pub struct Bank {
     ctl: u64,
     status: u64,
     addr: u64,
     misc: u64,
-    ctl2: u64,
 }
 
-/// The machine-check registers of one vCPU.
+/// The machine-check registers of one vCPU. Its banks, [`MAX_BANKS`], lie elsewhere: they are
+/// a quarter of what a vCPU has, and hardly ever looked at.
 #[derive(Clone, Debug)]
-pub struct Mce {
+pub struct Mce<B> {
     cap: u64,
     status: u64,
     ctl: u64,
-    banks: [Bank; MAX_BANKS],
+    /// MCi_CTL2, whose defined bits are the low ones.
+    ctl2: [u32; MAX_BANKS],
+    banks: B,
 }
 
 /// An error, as `KVM_X86_SET_MCE` gives it.
@@ -88,14 +91,12 @@ pub enum Injected {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidMce;
 
-impl Default for Mce {
-    /// Before `KVM_X86_SETUP_MCE`: ten banks, as reported long ago.
-    fn default() -> Self {
-        Self { cap: 10, status: 0, ctl: 0, banks: [Bank::default(); MAX_BANKS] }
+impl<B: DerefMut<Target = [Bank]>> Mce<B> {
+    /// Before `KVM_X86_SETUP_MCE`: ten banks, as reported long ago. `banks` are fresh.
+    pub fn new(banks: B) -> Self {
+        Self { cap: 10, status: 0, ctl: 0, ctl2: [0; MAX_BANKS], banks }
     }
-}
 
-impl Mce {
     /// MCG_CAP.
     pub fn cap(&self) -> u64 {
         self.cap
@@ -120,9 +121,9 @@ impl Mce {
         }
         for bank in self.banks.iter_mut().take(banks) {
             bank.ctl = u64::MAX;
-            if cap & CAP_CMCI != 0 {
-                bank.ctl2 = 0;
-            }
+        }
+        if cap & CAP_CMCI != 0 {
+            self.ctl2.iter_mut().take(banks).for_each(|ctl2| *ctl2 = 0);
         }
         Ok(())
     }
@@ -135,6 +136,11 @@ impl Mce {
     fn bank_mut(&mut self, number: u32) -> Result<&mut Bank, Refusal> {
         let number = self.number(number)?;
         self.banks.get_mut(number).ok_or(Refusal::Invalid)
+    }
+
+    fn ctl2_mut(&mut self, number: u32) -> Result<&mut u32, Refusal> {
+        let number = self.number(number)?;
+        self.ctl2.get_mut(number).ok_or(Refusal::Invalid)
     }
 
     fn number(&self, number: u32) -> Result<usize, Refusal> {
@@ -158,7 +164,10 @@ impl Mce {
             msr::MCG_CTL if guest && self.cap & CAP_CTL == 0 => Err(Refusal::Invalid),
             msr::MCG_CTL => Ok(self.ctl),
             0x280..=0x29f if guest && self.cap & CAP_CMCI == 0 => Err(Refusal::Invalid),
-            0x280..=0x29f => Ok(self.bank(index & 0x1f)?.ctl2),
+            0x280..=0x29f => {
+                let number = self.number(index & 0x1f)?;
+                self.ctl2.get(number).map(|ctl2| (*ctl2).into()).ok_or(Refusal::Invalid)
+            }
             0x400..=0x47f => {
                 let bank = self.bank(index >> 2 & 0x1f)?;
                 Ok(match index & 3 {
@@ -199,11 +208,11 @@ impl Mce {
             }
             0x280..=0x29f => {
                 let absent = missing(self.cap & CAP_CMCI != 0);
-                let bank = self.bank_mut(index & 0x1f)?;
-                if absent || value & !CTL2_VALID != 0 {
+                let ctl2 = self.ctl2_mut(index & 0x1f)?;
+                if absent || value & !u64::from(CTL2_VALID) != 0 {
                     return Err(Refusal::Invalid);
                 }
-                bank.ctl2 = value;
+                *ctl2 = value as u32;
             }
             0x400..=0x47f => {
                 let bank = self.bank_mut(index >> 2 & 0x1f)?;
@@ -230,6 +239,7 @@ impl Mce {
     /// [`InvalidMce`] for a bank that isn't there and a status that isn't valid.
     pub fn inject(&mut self, error: &MachineError, enabled: bool) -> Result<Injected, InvalidMce> {
         let (cap, ctl, in_progress) = (self.cap, self.ctl, self.status & MCG_MCIP != 0);
+        let ctl2 = *self.ctl2_mut(error.bank.into()).map_err(|_| InvalidMce)?;
         let bank = self.bank_mut(error.bank.into()).map_err(|_| InvalidMce)?;
         if error.status & STATUS_VAL == 0 {
             return Err(InvalidMce);
@@ -239,7 +249,7 @@ impl Mce {
         if uncorrected && error.mcg_status == 0 && !severe {
             // Uncorrected, no action required: logged like a corrected one.
             bank.log(error, error.status);
-            let cmci = cap & CAP_CMCI != 0 && bank.ctl2 & CTL2_CMCI_EN != 0;
+            let cmci = cap & CAP_CMCI != 0 && ctl2 & CTL2_CMCI_EN != 0;
             self.status = error.mcg_status;
             return Ok(if cmci { Injected::Cmci } else { Injected::Nothing });
         }

@@ -6,8 +6,8 @@ use crate::cpuid::{CpuVendor, CpuidRegs};
 use crate::feature::{Class, Feature as F, FeatureSet};
 use crate::guest_features::GuestFeatures;
 use crate::mce::{
-    Injected, InvalidMce, MachineError, Mce, CAP_CMCI, CAP_COMMON, STATUS_OVER, STATUS_UC,
-    STATUS_VAL,
+    Bank, Injected, InvalidMce, MachineError, Mce, CAP_CMCI, CAP_COMMON, MAX_BANKS, STATUS_OVER,
+    STATUS_UC, STATUS_VAL,
 };
 use crate::msr::{
     check_read, check_spec_ctrl, check_write, feature_list, find, index_list, is_tolerated,
@@ -258,9 +258,13 @@ fn error(status: u64) -> MachineError {
     MachineError { status: STATUS_VAL | status, addr: 0x1000, misc: 0x8c, mcg_status: 5, bank: 2 }
 }
 
+fn new_mce() -> Mce<Vec<Bank>> {
+    Mce::new(std::vec![Bank::default(); MAX_BANKS])
+}
+
 #[test]
 fn mce_setup_and_registers() {
-    let mut mce = Mce::default();
+    let mut mce = new_mce();
     for bad in [0, 33, 10 | 1 << 27, 1 << 32 | 10] {
         assert_eq!(mce.setup(bad, CAP_COMMON), Err(InvalidMce), "{bad:x}");
     }
@@ -285,7 +289,7 @@ fn mce_setup_and_registers() {
 
 #[test]
 fn mce_injection() {
-    let mut mce = Mce::default();
+    let mut mce = new_mce();
     mce.setup(4 | CAP_COMMON | CAP_CMCI, CAP_COMMON | CAP_CMCI).unwrap();
     assert_eq!(mce.inject(&MachineError { bank: 4, ..error(0) }, true), Err(InvalidMce));
     assert_eq!(mce.inject(&MachineError { status: 0, ..error(0) }, true), Err(InvalidMce));
@@ -334,6 +338,6 @@ proptest! {
         let _ = check_read(index, &by);
         let _ = check_write(index, value, &by);
         let _ = Mtrrs::default().write(index, value, &g);
-        let _ = Mce::default().write(index, value, By::Host, false);
+        let _ = new_mce().write(index, value, By::Host, false);
     }
 }
