@@ -11,7 +11,7 @@ use crate::{
     uevent::Announced,
 };
 use kernel::{current, error::Result, prelude::*, str::CString, sync::Arc};
-use kvm_event::stats::{padded, Cell, Descriptor};
+use kvm_event::stats::{Cell, Descriptor};
 use kvm_sys::{
     debugfs::{Dir, File, Files, Numbers},
     global::Global,
@@ -67,7 +67,7 @@ fn pick<S: Shown>(set: &S, index: usize, show: &mut impl FnMut(&[Cell])) {
 }
 
 /// All statistics of a VM and its vCPUs.
-fn list<A: Arch>() -> impl Iterator<Item = &'static Descriptor> {
+fn list<A: Arch>() -> impl Iterator<Item = &'static Descriptor> + Clone {
     [VmStats::<A>::LISTS, VcpuStats::<A>::LISTS].into_iter().flatten().flatten()
 }
 
@@ -76,14 +76,8 @@ fn files<A: Arch, N: Numbers + ?Sized>(
     dir: Arc<Dir>,
     numbers: &Arc<N>,
 ) -> Result<Files<N, A::Module>> {
-    let mut names = KVVec::new();
-    for one in list::<A>() {
-        names.push((padded(one.name.as_bytes()), one.kind), GFP_KERNEL)?;
-    }
-    let files = names.iter().map(|(name, kind)| File {
-        name: CStr::from_bytes_until_nul(name).unwrap_or(c""),
-        resettable: kind.is_resettable(),
-    });
+    let files =
+        list::<A>().map(|one| File { name: one.name, resettable: one.kind.is_resettable() });
     Files::new(dir, numbers, files)
 }
 

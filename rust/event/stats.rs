@@ -6,7 +6,10 @@
 //! declares,
 //! with names and kinds for userspace. Counting costs one addition to memory.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::{
+    ffi::CStr,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 /// One number. Anybody may read it at any time.
 #[derive(Debug, Default)]
@@ -159,7 +162,7 @@ impl Kind {
 #[derive(Clone, Copy, Debug)]
 pub struct Descriptor {
     /// Its name, at most 47 bytes.
-    pub name: &'static str,
+    pub name: &'static CStr,
     /// What it means.
     pub kind: Kind,
     /// Number of values.
@@ -210,9 +213,13 @@ macro_rules! statistics {
 
         impl $crate::stats::Statistics for $name {
             const LIST: &'static [$crate::stats::Descriptor] = &[$({
-                assert!(stringify!($field).len() < 48);
+                const NAME: &[u8] = concat!(stringify!($field), "\0").as_bytes();
+                assert!(NAME.len() <= $crate::stats::NAME);
                 $crate::stats::Descriptor {
-                    name: stringify!($field),
+                    name: match core::ffi::CStr::from_bytes_with_nul(NAME) {
+                        Ok(name) => name,
+                        Err(_) => panic!(),
+                    },
                     kind: $crate::statistics!(@kind $kind),
                     size: <$crate::statistics!(@cells $kind) as $crate::stats::Cells>::COUNT as u16,
                 }
@@ -304,7 +311,7 @@ impl Descriptor {
         put(&self.size.to_ne_bytes());
         put(&offset.to_ne_bytes());
         put(&0u32.to_ne_bytes());
-        put(&padded(self.name.as_bytes()));
+        put(&padded(self.name.to_bytes()));
         bytes
     }
 }

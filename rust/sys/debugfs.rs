@@ -109,9 +109,9 @@ impl<N: Numbers + ?Sized, M: ModuleMetadata> Files<N, M> {
     pub fn new<'a>(
         dir: Arc<Dir>,
         numbers: &Arc<N>,
-        files: impl ExactSizeIterator<Item = File<'a>>,
+        files: impl Iterator<Item = File<'a>> + Clone,
     ) -> Result<Self> {
-        let count = files.len();
+        let count = files.clone().count();
         let mut this = Self {
             files: KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?,
             entries: KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?,
