@@ -87,6 +87,6 @@ pub(crate) fn set_xsave<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32
 
 /// Zeroed room for an XSAVE area: zeroed by the allocator, which does so anyway where the
 /// kernel initializes all memory. It is gone with the ioctl, so nobody is charged.
-fn area(size: usize) -> Result<KVVec<u8>> {
-    Ok(KVVec::zeroed(size, GFP_KERNEL)?)
+fn area(size: usize) -> Result<KVec<u8>> {
+    Ok(KVec::zeroed(size, GFP_KERNEL)?)
 }
