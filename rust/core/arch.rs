@@ -2,6 +2,7 @@
 //! What an architecture provides.
 
 use crate::{
+    debugfs::Number,
     mmu::SecondLevel,
     request::Request,
     vcpu::{Held, Vcpu, VcpuTable},
@@ -50,6 +51,10 @@ pub trait Arch: Sized + 'static {
     /// Slots of one address space that userspace may number, at most
     /// [`kvm_paging::slot::MAX_SLOTS`].
     const SLOTS: u16;
+
+    /// What debugfs shows of each vCPU besides its thread; `None` for no directories of
+    /// vCPUs at all.
+    const VCPU_NUMBERS: Option<&'static [Number<Self>]> = None;
 
     /// What a vCPU's file answers to a KVM ioctl that it doesn't know.
     const UNKNOWN_VCPU_IOCTL: Error;
@@ -106,6 +111,9 @@ pub trait Arch: Sized + 'static {
 
     /// The state of a new vCPU; large, so it is made in place.
     fn new_vcpu(vm: &Vm<Self>, id: u32, index: u32) -> impl Init<Self::Vcpu, Error>;
+
+    /// Both parts of a new vCPU are there: what the shared one knows of the state.
+    fn vcpu_made(_shared: &Self::VcpuShared, _state: &Self::Vcpu) {}
 
     /// A vCPU is in the VM's table now. The VM's creation lock is held.
     fn vcpu_added(_vm: &Vm<Self>, _vcpu: &Vcpu<Self>) {}

@@ -3,17 +3,20 @@
 //! a file for each, the sum of all VMs, and a directory `<pid>-<fd>` for each VM.
 //!
 //! A vCPU's counter is shown as the sum of the VM's vCPUs, a histogram as its first
-//! bucket.
+//! bucket. What isn't a counter has each vCPU in a directory of its own, `vcpu<id>` in
+//! that of its VM, if the architecture has such numbers.
 
 use crate::{
     arch::Arch,
     stats::{Shown, VcpuStats, VmStats},
     uevent::Announced,
+    vcpu::Vcpu,
 };
+use core::iter;
 use kernel::{current, error::Result, prelude::*, str::CString, sync::Arc};
 use kvm_event::stats::{Cell, Descriptor};
 use kvm_sys::{
-    debugfs::{Dir, File, Files, Numbers},
+    debugfs::{Dir, File, Files, Numbers, Shape},
     global::Global,
 };
 
@@ -76,9 +79,36 @@ fn files<A: Arch, N: Numbers + ?Sized>(
     dir: Arc<Dir>,
     numbers: &Arc<N>,
 ) -> Result<Files<N, A::Module>> {
-    let files =
-        list::<A>().map(|one| File { name: one.name, resettable: one.kind.is_resettable() });
+    let files = list::<A>().enumerate().map(|(index, one)| File {
+        name: one.name,
+        index,
+        shape: if one.kind.is_resettable() { Shape::Counter } else { Shape::Unsigned },
+    });
     Files::new(dir, numbers, files)
+}
+
+/// A number of a vCPU.
+pub struct Number<A: Arch> {
+    /// Its file's name.
+    pub name: &'static CStr,
+    /// How it is shown.
+    pub shape: Shape,
+    /// Finds it, in any thread. A vCPU that doesn't have it at first has no file of it.
+    pub of: fn(&Vcpu<A>) -> Option<u64>,
+}
+
+/// The files of a vCPU.
+pub(crate) type VcpuFiles<A> = Files<Vcpu<A>, <A as Arch>::Module>;
+
+/// The thread that runs it, and after that what the architecture has.
+impl<A: Arch> Numbers for Vcpu<A> {
+    fn get(&self, index: usize) -> u64 {
+        let Some(index) = index.checked_sub(1) else { return self.thread_number() };
+        let number = A::VCPU_NUMBERS.and_then(|numbers| numbers.get(index));
+        number.and_then(|number| (number.of)(self)).unwrap_or(0)
+    }
+
+    fn reset(&self, _index: usize) {}
 }
 
 /// The sums of all VMs.
@@ -125,6 +155,7 @@ pub struct Listed<A: Arch> {
     _announced: Announced,
     stats: Arc<dyn Numbers>,
     _files: Option<Files<VmStats<A>, A::Module>>,
+    dir: Option<Arc<Dir>>,
 }
 
 impl<A: Arch> Listed<A> {
@@ -136,16 +167,36 @@ impl<A: Arch> Listed<A> {
     pub fn new(stats: &Arc<VmStats<A>>, fd: u32) -> Result<Self> {
         let name = CString::try_from_fmt(fmt!("{}-{fd}", current!().pid()))?;
         let top = ALL.with(|all| all.dir.clone());
-        let files = match Dir::new(&name, top) {
-            Ok(dir) => Some(files::<A, _>(dir, stats)?),
+        let dir = match Dir::new(&name, top) {
+            Ok(dir) => Some(dir),
             // A descriptor's number may be used again while the VM lives on.
             Err(EEXIST) => None,
             Err(error) => return Err(error),
         };
+        let files = dir.clone().map(|dir| files::<A, _>(dir, stats)).transpose()?;
         let announced = Announced::new(files.is_some().then_some(&*name))?;
         let stats: Arc<dyn Numbers> = stats.clone();
         ALL.with(|all| all.vms.push(stats.clone(), GFP_KERNEL_ACCOUNT))?;
-        Ok(Self { _announced: announced, stats, _files: files })
+        Ok(Self { _announced: announced, stats, _files: files, dir })
+    }
+
+    /// Makes the directory of a vCPU, if it is to have one.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn show(&self, vcpu: &Arc<Vcpu<A>>) -> Result<Option<VcpuFiles<A>>> {
+        let (Some(above), Some(numbers)) = (&self.dir, A::VCPU_NUMBERS) else { return Ok(None) };
+        let name = CString::try_from_fmt(fmt!("vcpu{}", vcpu.id()))?;
+        let dir = Dir::new(&name, Some(above.clone()))?;
+        let thread = File { name: c"pid", index: 0, shape: Shape::Unsigned };
+        let own = numbers
+            .iter()
+            .zip(1..)
+            .filter(|(number, _)| (number.of)(vcpu).is_some())
+            .map(|(number, index)| File { name: number.name, index, shape: number.shape });
+        let all = Iterator::chain(iter::once(thread), own);
+        Files::new(dir, vcpu, all).map(Some)
     }
 }
 

@@ -88,7 +88,12 @@ impl<A: Arch> Vcpu<A> {
                 poll: HaltPoll::new(),
                 shared <- new_shared,
                 state <- KillableMutex::new(new_state, c"kvm_vcpu", static_lock_class!()),
-            }? Error))
+            }? Error)
+            .pin_chain(|vcpu| {
+                let this = vcpu.project();
+                A::vcpu_made(&this.shared, this.state.data_mut());
+                Ok(())
+            }))
         })
     }
 
@@ -102,6 +107,11 @@ impl<A: Arch> Vcpu<A> {
     #[inline]
     pub fn index(&self) -> u32 {
         self.index
+    }
+
+    /// The number of the thread that ran it last; 0 before there was one.
+    pub(crate) fn thread_number(&self) -> u64 {
+        self.runner.number().into()
     }
 
     /// The part that any thread may reach.

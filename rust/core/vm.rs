@@ -12,7 +12,7 @@
 use crate::{
     arch::Arch,
     capability,
-    debugfs::Listed,
+    debugfs::{Listed, VcpuFiles},
     dirty_ring::{self, Rings},
     io_bus::Io,
     irq_route::Irq,
@@ -55,8 +55,10 @@ const NOT_CHOSEN: u64 = u64::MAX;
 #[pin_data]
 pub struct Vm<A: Arch> {
     owner: AddressSpace,
+    /// Held while a vCPU is made; what debugfs has of those that were. Goes before all
+    /// that it shows.
     #[pin]
-    create: Mutex<()>,
+    create: Mutex<KVec<VcpuFiles<A>>>,
     vcpus: Arc<VcpuTable<A>>,
     #[pin]
     arch: A::Vm,
@@ -104,7 +106,7 @@ impl<A: Arch> Vm<A> {
                 max_vcpu_id: Atomic::new(0),
                 halt_poll: Atomic::new(NOT_CHOSEN),
                 owner,
-                create <- new_mutex!((), "kvm_vm_create"),
+                create <- new_mutex!(KVec::new(), "kvm_vm_create"),
                 arch <- A::new_vm(kind),
                 rings <- Rings::new(),
                 io <- Io::new(),
@@ -317,7 +319,7 @@ impl<A: Arch> Vm<A> {
     #[inline(never)]
     fn create_vcpu(vm: ArcBorrow<'_, Self>, id: usize) -> Result<u32> {
         let id = u32::try_from(id).map_err(|_| EINVAL)?;
-        let _creating = vm.create.lock();
+        let mut shown = vm.create.lock();
         if id >= vm.max_vcpu_id() {
             return Err(EINVAL);
         }
@@ -339,6 +341,11 @@ impl<A: Arch> Vm<A> {
             vm.memory.set_ring(vcpu.index(), ring.clone());
         }
         A::vcpu_added(&vm, &vcpu);
+        // Without memory for that it isn't shown, and is there.
+        let files = vm.listed.as_ref().and_then(|listed| listed.show(&vcpu).ok()).flatten();
+        if let Some(files) = files {
+            let _ = shown.push(files, GFP_KERNEL_ACCOUNT);
+        }
         Ok(opening.finish())
     }
 }

@@ -78,15 +78,29 @@ struct Entry<N: ?Sized> {
     index: usize,
 }
 
+/// How a number is shown, and whether it can be reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Not negative; writing 0 resets it.
+    Counter,
+    /// Not negative.
+    Unsigned,
+    /// Of two's complement.
+    Signed,
+}
+
 /// A file to be made.
+#[derive(Clone, Copy)]
 pub struct File<'a> {
     /// Its name.
     pub name: &'a CStr,
-    /// Whether it can be reset.
-    pub resettable: bool,
+    /// Which of the numbers it shows.
+    pub index: usize,
+    /// How.
+    pub shape: Shape,
 }
 
-/// Files in a directory, one for each number; gone when this is dropped. `M` is the
+/// Files in a directory, each for a number; gone when this is dropped. `M` is the
 /// module whose code shows them; an open file pins it.
 ///
 /// # Invariants
@@ -101,7 +115,7 @@ pub struct Files<N: Numbers + ?Sized, M> {
 }
 
 impl<N: Numbers + ?Sized, M: ModuleMetadata> Files<N, M> {
-    /// Makes the files, which show the numbers in order.
+    /// Makes the files.
     ///
     /// # Errors
     ///
@@ -118,7 +132,7 @@ impl<N: Numbers + ?Sized, M: ModuleMetadata> Files<N, M> {
             _dir: dir,
             _module: PhantomData,
         };
-        for index in 0..count {
+        for File { index, .. } in files.clone() {
             this.entries.push(Entry { numbers: numbers.clone(), index }, GFP_KERNEL_ACCOUNT)?;
         }
         for (file, entry) in files.zip(&this.entries) {
@@ -127,11 +141,15 @@ impl<N: Numbers + ?Sized, M: ModuleMetadata> Files<N, M> {
             let dentry = unsafe {
                 bindings::debugfs_create_file_full(
                     file.name.as_char_ptr(),
-                    if file.resettable { 0o644 } else { 0o444 },
+                    if file.shape == Shape::Counter { 0o644 } else { 0o444 },
                     this._dir.dentry.0,
                     ptr::from_ref(entry).cast_mut().cast(),
                     ptr::null(),
-                    if file.resettable { &Self::READ_WRITE } else { &Self::READ },
+                    match file.shape {
+                        Shape::Counter => &Self::COUNTER,
+                        Shape::Unsigned => &Self::UNSIGNED,
+                        Shape::Signed => &Self::SIGNED,
+                    },
                 )
             };
             // INVARIANT: the data is an element, and nothing is added any more.
@@ -140,31 +158,35 @@ impl<N: Numbers + ?Sized, M: ModuleMetadata> Files<N, M> {
         Ok(this)
     }
 
-    const READ_WRITE: bindings::file_operations = bindings::file_operations {
+    const COUNTER: bindings::file_operations = bindings::file_operations {
         owner: this_module::<M>().as_ptr(),
-        open: Some(Self::open::<true>),
+        open: Some(Self::open::<true, false>),
         release: Some(bindings::simple_attr_release),
         read: Some(bindings::simple_attr_read),
         write: Some(bindings::simple_attr_write),
         ..pin_init::zeroed()
     };
 
-    const READ: bindings::file_operations =
-        bindings::file_operations { open: Some(Self::open::<false>), ..Self::READ_WRITE };
+    const UNSIGNED: bindings::file_operations =
+        bindings::file_operations { open: Some(Self::open::<false, false>), ..Self::COUNTER };
+
+    const SIGNED: bindings::file_operations =
+        bindings::file_operations { open: Some(Self::open::<false, true>), ..Self::COUNTER };
 
     /// # Safety
     ///
     /// Called by debugfs for a file of this type.
-    unsafe extern "C" fn open<const WRITE: bool>(
+    unsafe extern "C" fn open<const WRITE: bool, const SIGNED: bool>(
         inode: *mut bindings::inode,
         file: *mut bindings::file,
     ) -> c_int {
         let set: Option<unsafe extern "C" fn(*mut c_void, u64) -> c_int> =
             if WRITE { Some(Self::set) } else { None };
+        let format = if SIGNED { c"%lld\n" } else { c"%llu\n" };
         // SAFETY: Both are what the caller got; the inode's data is an `Entry<N>`,
         // as the functions expect it.
         unsafe {
-            bindings::simple_attr_open(inode, file, Some(Self::get), set, FORMAT.as_char_ptr())
+            bindings::simple_attr_open(inode, file, Some(Self::get), set, format.as_char_ptr())
         }
     }
 
@@ -193,6 +215,3 @@ impl<N: Numbers + ?Sized, M: ModuleMetadata> Files<N, M> {
         0
     }
 }
-
-/// How numbers are written.
-const FORMAT: &CStr = c"%llu\n";

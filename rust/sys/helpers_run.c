@@ -188,6 +188,17 @@ void kvm_helper_put_pid(struct pid *pid)
 	put_pid(pid);
 }
 
+u32 kvm_helper_pid_number(struct pid **slot);
+u32 kvm_helper_pid_number(struct pid **slot)
+{
+	u32 number;
+
+	rcu_read_lock();
+	number = pid_nr(READ_ONCE(*slot));
+	rcu_read_unlock();
+	return number;
+}
+
 int kvm_helper_yield_to(struct pid **slot);
 int kvm_helper_yield_to(struct pid **slot)
 {

@@ -60,6 +60,13 @@ impl<T> KillableMutex<T> {
         }? E)
     }
 
+    /// The data, for who has the mutex to himself.
+    pub fn data_mut(self: Pin<&mut Self>) -> &mut T {
+        // SAFETY: The mutex stays where it is; the data is nobody's who counts on its place,
+        // as guards give it out unpinned.
+        unsafe { self.get_unchecked_mut() }.data.get_mut()
+    }
+
     /// Takes the mutex; may sleep.
     ///
     /// # Errors

@@ -57,6 +57,13 @@ impl Runner {
         }
     }
 
+    /// Its number, as the first process sees it; 0 for none.
+    pub fn number(&self) -> u32 {
+        // SAFETY: By the invariant what is there is valid in an RCU section, which
+        // the helper enters.
+        unsafe { kvm_helper_pid_number(self.pid.as_ptr()) }
+    }
+
     /// Gives it the current thread's CPU time, if it wants to run and doesn't;
     /// whether it did, or a negative number if that is of no use to anybody. May
     /// sleep.
@@ -88,5 +95,6 @@ extern "C" {
     fn kvm_helper_current_pid() -> *mut bindings::pid;
     fn kvm_helper_get_current_pid() -> *mut bindings::pid;
     fn kvm_helper_put_pid(pid: *mut bindings::pid);
+    fn kvm_helper_pid_number(slot: *mut *mut bindings::pid) -> u32;
     fn kvm_helper_yield_to(slot: *mut *mut bindings::pid) -> c_int;
 }

@@ -84,6 +84,9 @@ impl Published {
     }
 }
 
+/// In the place of a lead, that there is no timer.
+const NO_TIMER: u64 = u64::MAX;
+
 /// The shared part.
 #[pin_data]
 pub struct Shared<V: Vendor> {
@@ -96,6 +99,11 @@ pub struct Shared<V: Vendor> {
     steal: steal::Place,
     /// The window for spinning isn't the first one.
     spun: Atomic<bool>,
+    /// The guest's TSC less the host's.
+    tsc_offset: Atomic<u64>,
+    /// How far ahead of deadlines the local APIC's host timer goes off, in ns;
+    /// [`NO_TIMER`] if there is no local APIC.
+    timer_lead: Atomic<u64>,
     control: <V::Control as Control>::Shared,
 }
 
@@ -108,6 +116,8 @@ impl<V: Vendor> Shared<V> {
             arbitrations: Atomic::new(0),
             steal: steal::Place::new(),
             spun: Atomic::new(false),
+            tsc_offset: Atomic::new(0),
+            timer_lead: Atomic::new(NO_TIMER),
             control: Default::default(),
         })
     }
@@ -139,6 +149,27 @@ impl<V: Vendor> Shared<V> {
     /// Notes whether it is.
     pub(crate) fn set_spun(&self, spun: bool) {
         self.spun.store(spun, Relaxed);
+    }
+
+    /// The guest's TSC less the host's, for who wants to see it.
+    pub(crate) fn tsc_offset(&self) -> u64 {
+        self.tsc_offset.load(Relaxed)
+    }
+
+    /// It is another one.
+    pub(crate) fn set_tsc_offset(&self, offset: u64) {
+        self.tsc_offset.store(offset, Relaxed);
+    }
+
+    /// How far ahead of deadlines the local APIC's host timer goes off, in ns, for who wants
+    /// to see it.
+    pub(crate) fn timer_lead(&self) -> Option<u64> {
+        Some(self.timer_lead.load(Relaxed)).filter(|lead| *lead != NO_TIMER)
+    }
+
+    /// It goes off so far ahead.
+    pub(crate) fn set_timer_lead(&self, ns: u64) {
+        self.timer_lead.store(ns, Relaxed);
     }
 
     /// What belongs to the control block.

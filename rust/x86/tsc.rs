@@ -182,6 +182,7 @@ fn move_by<V: Vendor>(cx: &mut Cx<'_, V>, by: u64) {
 
 fn changed<V: Vendor>(cx: &mut Cx<'_, V>) {
     cx.state.control.set_tsc_offset(cx.state.tsc.offset);
+    cx.vcpu.shared().set_tsc_offset(cx.state.tsc.offset);
     cx.vcpu.requests.set(clock::UPDATE);
     apic::timer::counter_changed(cx);
 }

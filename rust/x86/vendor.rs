@@ -20,12 +20,13 @@ use kernel::{
 };
 use kvm_core::{
     arch::Arch,
+    debugfs::Number,
     mmu::{Paging, TwoLevel},
     vcpu::{Held, Vcpu},
     vm::Vm,
 };
 use kvm_paging::addr::Gfn;
-use kvm_sys::{kick::Kick, preempt::PreemptOff, x86::Extension};
+use kvm_sys::{debugfs::Shape, kick::Kick, preempt::PreemptOff, x86::Extension};
 use kvm_uapi::vcpu::EnableCap;
 
 /// An exit for an instruction that may be over at once.
@@ -125,6 +126,23 @@ impl<V: Vendor> Arch for X86<V> {
     // Ids carry topology, which leaves gaps.
     const MAX_VCPU_ID: u32 = 4096;
     const SLOTS: u16 = 32764;
+    const VCPU_NUMBERS: Option<&'static [Number<Self>]> = Some(&[
+        Number {
+            name: c"guest_mode",
+            shape: Shape::Signed,
+            of: |vcpu| Some(vcpu.stats().arch.guest_mode.get()),
+        },
+        Number {
+            name: c"tsc-offset",
+            shape: Shape::Signed,
+            of: |vcpu| Some(vcpu.shared().tsc_offset()),
+        },
+        Number {
+            name: c"lapic_timer_advance_ns",
+            shape: Shape::Unsigned,
+            of: |vcpu| vcpu.shared().timer_lead(),
+        },
+    ]);
     const UNKNOWN_VCPU_IOCTL: Error = EINVAL;
 
     fn has_vm_type(kind: usize) -> bool {
@@ -172,6 +190,13 @@ impl<V: Vendor> Arch for X86<V> {
 
     fn new_vcpu(vm: &Vm<Self>, id: u32, index: u32) -> impl Init<VcpuState<V>, Error> {
         VcpuState::new(vm, id, index)
+    }
+
+    fn vcpu_made(shared: &Shared<V>, state: &VcpuState<V>) {
+        shared.set_tsc_offset(state.tsc.offset);
+        if state.apic.is_some() {
+            shared.set_timer_lead(state.link.timer_lead());
+        }
     }
 
     fn vcpu_added(vm: &Vm<Self>, vcpu: &Vcpu<Self>) {

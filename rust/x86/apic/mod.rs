@@ -58,6 +58,13 @@ pub struct Link {
     ahead: timer::Ahead,
 }
 
+impl Link {
+    /// How far ahead of a TSC deadline the timer's alarm goes off, in ns.
+    pub(crate) fn timer_lead(&self) -> u64 {
+        self.ahead.lead_ns()
+    }
+}
+
 /// The local APIC of a new vCPU, if the VM has them in the kernel.
 pub(crate) fn new<V: Vendor>(vm: &Vm<X86<V>>, id: u32) -> Option<LocalApic> {
     let (irqchip, settings) = (vm.arch().irqchip(), &vm.arch().settings);

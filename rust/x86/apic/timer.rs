@@ -65,12 +65,19 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
+    /// How far ahead of a TSC deadline the alarm goes off, in ns, if that is wanted.
+    pub(super) fn lead_ns(&self) -> u64 {
+        if params::LAPIC_TIMER_ADVANCE.get() {
+            self.lead.ns()
+        } else {
+            0
+        }
+    }
+
     /// How far ahead the alarm of an expiry goes off, in ns.
     fn lead_of(&self, expiry: Expiry) -> u64 {
         match expiry {
-            Expiry::Tsc(_) if params::LAPIC_TIMER_ADVANCE.get() && !host_tsc::is_unstable() => {
-                self.lead.ns()
-            }
+            Expiry::Tsc(_) if !host_tsc::is_unstable() => self.lead_ns(),
             _ => 0,
         }
     }
@@ -215,6 +222,7 @@ pub(crate) fn expired<V: Vendor>(cx: &mut Cx<'_, V>) {
     let state = &mut *cx.state;
     let Some(apic) = &mut state.apic else { return };
     state.link.ahead.learn(apic.timer().expiry(), now, state.tsc.khz);
+    cx.vcpu.shared().set_timer_lead(state.link.timer_lead());
     if apic.timer_expired(now) != LocalEvent::None {
         cx.state.events.check = true;
     }

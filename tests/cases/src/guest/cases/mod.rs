@@ -24,6 +24,7 @@ mod msr;
 mod pv;
 mod quirk;
 mod run;
+mod shown;
 mod smp;
 mod speculation;
 mod state;
@@ -54,6 +55,7 @@ pub(super) const ALL: &[&[Case]] = &[
     quirk::CASES,
     compat::CASES,
     trace::CASES,
+    shown::CASES,
     machine::CASES,
     exception::CASES,
     modes::CASES,

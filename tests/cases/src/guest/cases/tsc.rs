@@ -138,6 +138,13 @@ fn adjust() -> Result<()> {
     Ok(())
 }
 
+/// Gets, sets or asks for an attribute of the vCPU's TSC; 0 is its offset.
+pub(super) fn ask(vcpu: &Vcpu, request: u32, attr: u64, value: &mut u64) -> Result<(), Errno> {
+    let addr = std::ptr::from_mut(value) as u64;
+    let attribute = abi::kvm_device_attr { group: 0, attr, addr, ..Default::default() };
+    request::give(vcpu.file(), request, &attribute).map(|_| ())
+}
+
 /// The offset is an attribute of the vCPU.
 fn offset() -> Result<()> {
     let vm = Vm::new()?;
@@ -145,15 +152,6 @@ fn offset() -> Result<()> {
     let mut vcpu = reader(&vm, 0)?;
     let second = get_khz(&vcpu)? * 1000;
     let mut value = 0u64;
-    let attribute = |attr: u64, value: &mut u64| abi::kvm_device_attr {
-        group: 0,
-        attr,
-        addr: std::ptr::from_mut(value) as u64,
-        ..Default::default()
-    };
-    let ask = |vcpu: &Vcpu, request, attr, value: &mut u64| {
-        request::give(vcpu.file(), request, &attribute(attr, value)).map(|_| ())
-    };
     ask(&vcpu, request::HAS_DEVICE_ATTR, 0, &mut value).context("KVM_HAS_DEVICE_ATTR")?;
     check_eq!(ask(&vcpu, request::HAS_DEVICE_ATTR, 9, &mut value), Err(Errno::ENXIO), "another");
     ask(&vcpu, request::GET_DEVICE_ATTR, 0, &mut value).context("KVM_GET_DEVICE_ATTR")?;
