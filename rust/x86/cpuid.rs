@@ -22,7 +22,7 @@ use kvm_uapi::x86::{Cpuid2, CpuidEntry2};
 
 /// The table of a vCPU.
 pub struct Cpuid {
-    table: GuestCpuid<KVec<CpuidEntry2>>,
+    table: GuestCpuid<KVec<CpuidEntry2>, KVec<u16>>,
     /// Facts derived from it.
     pub features: GuestFeatures,
 }
@@ -38,7 +38,8 @@ impl Cpuid {
     }
 
     fn new(entries: KVec<CpuidEntry2>, has_hlt: bool) -> Result<Self> {
-        let table = GuestCpuid::new(entries).map_err(|refused| match refused {
+        let next = KVec::zeroed(entries.len(), GFP_KERNEL_ACCOUNT)?;
+        let table = GuestCpuid::new(entries, next).map_err(|refused| match refused {
             Refused::TooMany => E2BIG,
             Refused::LinearBits => EINVAL,
         })?;

@@ -10,11 +10,19 @@ use crate::supported::{HostCaps, Supported};
 use crate::xstate::XSS_CET;
 use kvm_uapi::x86::CpuidEntry2;
 use proptest::prelude::*;
-use std::{vec, vec::Vec};
+use std::{ops::Deref, vec, vec::Vec};
 use x86_defs::{Cr4, Efer, Xcr0};
 
 const AVX: u64 = 7;
 const PKRU: u64 = 0x200;
+
+/// A table with room of its own for the chains.
+fn linked<S: Deref<Target = [CpuidEntry2]>>(
+    entries: S,
+) -> Result<GuestCpuid<S, Vec<u16>>, Refused> {
+    let next = vec![0x5555; entries.len()];
+    GuestCpuid::new(entries, next)
+}
 
 /// A made-up AMD processor with every feature bit set, AVX-512, PKRU and CET.
 fn host(leaf: u32, subleaf: u32) -> CpuidRegs {
@@ -237,7 +245,7 @@ fn emulated_table() {
 #[test]
 fn guest_sees_its_own_state() {
     let supported = Supported::new(host, &amd_caps());
-    let guest = GuestCpuid::new(supported_table(&supported)).unwrap();
+    let guest = linked(supported_table(&supported)).unwrap();
     let layout = supported.xstate();
     let ask = |leaf, sub, now: &Runtime| guest.execute(leaf, sub, now, layout);
 
@@ -289,9 +297,11 @@ fn out_of_range_by_vendor() {
         entry(0x8000_0000, 0, 0, 0x8000_0004),
     ];
     let table = |vendor| [[leaf0(7, vendor)].as_slice(), &rest].concat();
-    let intel = GuestCpuid::new(table(CpuVendor::Intel)).unwrap();
-    let amd = GuestCpuid::new(table(CpuVendor::Amd)).unwrap();
-    let ask = |guest: &GuestCpuid<Vec<_>>, leaf, sub| guest.execute(leaf, sub, &now(), &layout).eax;
+    let intel = linked(table(CpuVendor::Intel)).unwrap();
+    let amd = linked(table(CpuVendor::Amd)).unwrap();
+    let ask = |guest: &GuestCpuid<Vec<_>, Vec<u16>>, leaf, sub| {
+        guest.execute(leaf, sub, &now(), &layout).eax
+    };
     for leaf in [8, 0x3fff_ffff, 0x4000_0002, 0x4000_0100, 0x8000_0005, 0xc000_0000, u32::MAX] {
         assert_eq!(ask(&intel, leaf, 0), 0x77, "{leaf:x}");
         assert_eq!(ask(&intel, leaf, 1), 0x78, "{leaf:x}");
@@ -309,7 +319,7 @@ fn topology_leaves_answer_for_missing_levels() {
     let layout = Default::default();
     let mut level = entry(0xb, 1, 1, 4);
     level.edx = 0x33;
-    let guest = GuestCpuid::new(vec![leaf0(0xb, CpuVendor::Intel), level]).unwrap();
+    let guest = linked(vec![leaf0(0xb, CpuVendor::Intel), level]).unwrap();
     let answer = guest.execute(0xb, 0x105, &now(), &layout);
     assert_eq!(answer, CpuidRegs { ecx: 5, edx: 0x33, ..CpuidRegs::ZERO });
     // Also when a leaf out of range is redirected there.
@@ -320,13 +330,13 @@ fn topology_leaves_answer_for_missing_levels() {
 #[test]
 fn tables_that_are_refused() {
     let many = vec![CpuidRegs::ZERO.entry(1, 0); MAX_ENTRIES + 1];
-    assert_eq!(GuestCpuid::new(many.as_slice()).err(), Some(Refused::TooMany));
-    assert!(GuestCpuid::new(&many[1..]).is_ok());
+    assert_eq!(linked(many.as_slice()).err(), Some(Refused::TooMany));
+    assert!(linked(&many[1..]).is_ok());
     for (bits, fine) in [(0, true), (48, true), (57, true), (49, false), (64, false)] {
         let table = [entry(0x8000_0008, 0, 0, bits << 8)];
-        assert_eq!(GuestCpuid::new(table.as_slice()).is_ok(), fine, "{bits}");
+        assert_eq!(linked(table.as_slice()).is_ok(), fine, "{bits}");
     }
-    assert!(GuestCpuid::new([].as_slice()).is_ok());
+    assert!(linked([].as_slice()).is_ok());
 }
 
 #[test]
@@ -342,7 +352,7 @@ fn features_of_a_guest() {
             _ => {}
         }
     }
-    let guest = GuestCpuid::new(table).unwrap();
+    let guest = linked(table).unwrap();
     let facts = GuestFeatures::new(&guest, &supported, &FeatureSet::EMPTY, false);
     assert!(facts.has(F::X2APIC) && facts.has(F::SMEP) && facts.has(F::NX));
     assert!(!facts.has(F::PCID) && !facts.has(F::SMAP));
@@ -395,7 +405,7 @@ proptest! {
             .map(|&(function, index, flags, eax)| entry(function, index, flags, eax))
             .filter(|e| e.function != 0x8000_0008)
             .collect();
-        let guest = GuestCpuid::new(table.as_slice()).unwrap();
+        let guest = linked(table.as_slice()).unwrap();
         let own = table.iter().map(|e| (e.function, e.index));
         let others = asks.iter().map(|&(f, i, high)| (f | high << 30, i));
         for (function, index) in own.chain(others) {
@@ -418,7 +428,7 @@ proptest! {
                 flags, ..CpuidRegs { eax, ebx, ecx, edx }.entry(f, i)
             })
             .collect();
-        if let Ok(guest) = GuestCpuid::new(table.as_slice()) {
+        if let Ok(guest) = linked(table.as_slice()) {
             let supported = Supported::new(host, &amd_caps());
             let state = Runtime { xcr0, xss, ..now() };
             guest.execute(leaf, subleaf, &state, supported.xstate());

@@ -12,7 +12,7 @@ use crate::cpuid::{CpuVendor, CpuidRegs, MAX_ENTRIES, SIGNIFICANT_INDEX};
 use crate::feature::Feature as F;
 use crate::pv::{self, PvFeatures};
 use crate::xstate::{XstateLayout, DYNAMIC};
-use core::ops::Deref;
+use core::ops::{Deref, DerefMut};
 use kvm_uapi::x86::CpuidEntry2;
 use x86_defs::Cr4;
 
@@ -50,39 +50,36 @@ pub struct Runtime {
     pub xss: u64,
 }
 
-/// A vCPU's table. `S` is the owner's storage, in the order that userspace gave.
+/// A vCPU's table. `S` is the owner's storage, in the order that userspace gave; `N` that of
+/// the chains, which only leaves that collide, or aren't there, lead through.
 ///
 /// # Invariants
 ///
 /// `heads` and `next` hold indices into the entries, or `END`; following
 /// `next` from a head visits entries of ascending index.
 #[derive(Clone, Debug)]
-pub struct GuestCpuid<S> {
+pub struct GuestCpuid<S, N> {
     entries: S,
     heads: [u16; BUCKETS],
-    next: [u16; MAX_ENTRIES],
+    next: N,
     vendor: CpuVendor,
     /// The leaf that carries KVM's signature, 0 if none does.
     pv_base: u32,
 }
 
-impl<S: Deref<Target = [CpuidEntry2]>> GuestCpuid<S> {
-    /// Takes a table.
+impl<S: Deref<Target = [CpuidEntry2]>, N: DerefMut<Target = [u16]>> GuestCpuid<S, N> {
+    /// Takes a table. `next` has room for as many numbers as there are entries; those in it
+    /// don't matter.
     ///
     /// # Errors
     ///
     /// [`Refused`], by the rules of `KVM_SET_CPUID2`.
-    pub fn new(entries: S) -> Result<Self, Refused> {
+    pub fn new(entries: S, next: N) -> Result<Self, Refused> {
         if entries.len() > MAX_ENTRIES {
             return Err(Refused::TooMany);
         }
-        let mut this = Self {
-            entries,
-            heads: [END; BUCKETS],
-            next: [END; MAX_ENTRIES],
-            vendor: CpuVendor::Other,
-            pv_base: 0,
-        };
+        let mut this =
+            Self { entries, heads: [END; BUCKETS], next, vendor: CpuVendor::Other, pv_base: 0 };
         this.link();
         if let Some(sizes) = this.find(0x8000_0008, 0) {
             if !matches!(sizes.eax >> 8 & 0xff, 0 | 48 | 57) {

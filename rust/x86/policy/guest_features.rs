@@ -7,7 +7,7 @@ use crate::feature::{Feature as F, FeatureSet, Word};
 use crate::guest_cpuid::GuestCpuid;
 use crate::pv::PvFeatures;
 use crate::supported::Supported;
-use core::ops::Deref;
+use core::ops::{Deref, DerefMut};
 use kvm_uapi::x86::CpuidEntry2;
 use x86_defs::{Cr4, Efer};
 
@@ -67,8 +67,8 @@ const CR4_ALWAYS: Cr4 = Cr4::VME
 impl GuestFeatures {
     /// Derives them. `emulated` are the features that instruction emulation
     /// adds, see [`Supported::emulated`].
-    pub fn new<S: Deref<Target = [CpuidEntry2]>>(
-        cpuid: &GuestCpuid<S>,
+    pub fn new<S: Deref<Target = [CpuidEntry2]>, N: DerefMut<Target = [u16]>>(
+        cpuid: &GuestCpuid<S, N>,
         supported: &Supported,
         emulated: &FeatureSet,
         hlt_in_guest: bool,
@@ -157,7 +157,9 @@ impl Default for GuestFeatures {
 }
 
 /// Physical address bits: AMD APM volume 3 section E.4.7, also on Intel.
-fn phys_bits<S: Deref<Target = [CpuidEntry2]>>(cpuid: &GuestCpuid<S>) -> u8 {
+fn phys_bits<S: Deref<Target = [CpuidEntry2]>, N: DerefMut<Target = [u16]>>(
+    cpuid: &GuestCpuid<S, N>,
+) -> u8 {
     match (cpuid.find(0x8000_0000, 0), cpuid.find(0x8000_0008, 0)) {
         (Some(max), Some(sizes)) if max.eax >= 0x8000_0008 => (sizes.eax & 0xff) as u8,
         _ => DEFAULT_PHYS_BITS,
