@@ -317,6 +317,11 @@ impl Control for VmxControl {
         segments::read(&self.fields, reg)
     }
 
+    #[inline]
+    fn is_64_bit_code(&self) -> bool {
+        self.efer().contains(Efer::LMA) && segments::is_64_bit_code(&self.fields)
+    }
+
     fn set_segment(&mut self, reg: SegReg, segment: &Segment) {
         segments::write(&mut self.fields, reg, segment);
     }
@@ -457,7 +462,12 @@ impl Control for VmxControl {
 
     #[inline]
     fn user_msrs(&self) -> &[(UserMsr, u64)] {
-        &self.syscall
+        // Elsewhere SYSCALL is undefined, and what isn't loaded costs nothing.
+        if self.efer().contains(Efer::SCE | Efer::LMA) {
+            &self.syscall
+        } else {
+            &[]
+        }
     }
 
     fn pass_msrs(&mut self, may: &dyn Fn(u32, bool) -> bool) {

@@ -10,35 +10,27 @@ use kvm_sys::preempt::PreemptOff;
 use vmx_arch::field::Slot;
 use vmx_hw::{Loaded, Vmcs};
 
-/// The groups of [`Slot`]: what the guest changes, what software changes, what an exit
-/// tells.
-const GROUPS: usize = 3;
+/// Words with a bit for each [`Slot`].
+const WORDS: usize = 2;
+const _: () = assert!(Slot::COUNT <= 128);
 
 /// The fields.
 pub(crate) struct Fields {
     vmcs: Vmcs,
     copies: [Cell<u64>; Slot::COUNT],
     /// Which copies are what the field is, or is to be.
-    valid: [Cell<u64>; GROUPS],
+    valid: [Cell<u64>; WORDS],
     /// Which fields are to be written.
-    dirty: [Cell<u64>; GROUPS],
+    dirty: [Cell<u64>; WORDS],
 }
 
-/// First slot of each group.
-const FIRST: [usize; GROUPS] = [0, Slot::CONTROL, Slot::EXIT];
+/// The fields that only software changes.
+const CONTROLS: u128 = (1 << Slot::EXIT) - (1 << Slot::CONTROL);
 
-/// Group of a slot, and its bit there.
+/// Word of a slot's bit, and the bit.
 #[inline(always)]
-const fn place(slot: Slot) -> (usize, u64) {
-    let index = slot as usize;
-    let (group, first) = if index < Slot::CONTROL {
-        (0, 0)
-    } else if index < Slot::EXIT {
-        (1, Slot::CONTROL)
-    } else {
-        (2, Slot::EXIT)
-    };
-    (group, 1_u64.wrapping_shl(index.wrapping_sub(first) as u32))
+const fn place(index: usize) -> (usize, u64) {
+    (index / 64, 1_u64.wrapping_shl(index as u32))
 }
 
 impl Fields {
@@ -47,8 +39,8 @@ impl Fields {
         Self {
             vmcs,
             copies: [const { Cell::new(0) }; Slot::COUNT],
-            valid: [const { Cell::new(0) }; GROUPS],
-            dirty: [const { Cell::new(0) }; GROUPS],
+            valid: [const { Cell::new(0) }; WORDS],
+            dirty: [const { Cell::new(0) }; WORDS],
         }
     }
 
@@ -61,8 +53,8 @@ impl Fields {
     /// What a field has, or will have at the next entry.
     #[inline(always)]
     pub(crate) fn get(&self, slot: Slot) -> u64 {
-        let (group, bit) = place(slot);
-        if self.valid.get(group).is_some_and(|valid| valid.get() & bit == 0) {
+        let (word, bit) = place(slot as usize);
+        if self.valid.get(word).is_some_and(|valid| valid.get() & bit == 0) {
             self.fetch(slot);
         }
         self.copies.get(slot as usize).map_or(0, Cell::get)
@@ -78,8 +70,8 @@ impl Fields {
     /// What a field has, which was read just now.
     #[inline(always)]
     pub(crate) fn note(&self, slot: Slot, value: u64) {
-        let (group, bit) = place(slot);
-        if let (Some(copy), Some(valid)) = (self.copies.get(slot as usize), self.valid.get(group)) {
+        let (word, bit) = place(slot as usize);
+        if let (Some(copy), Some(valid)) = (self.copies.get(slot as usize), self.valid.get(word)) {
             copy.set(value);
             valid.set(valid.get() | bit);
         }
@@ -87,8 +79,8 @@ impl Fields {
 
     /// It isn't known any more what a field has.
     pub(crate) fn forget(&self, slot: Slot) {
-        let (group, bit) = place(slot);
-        if let Some(valid) = self.valid.get(group) {
+        let (word, bit) = place(slot as usize);
+        if let Some(valid) = self.valid.get(word) {
             valid.set(valid.get() & !bit);
         }
     }
@@ -96,12 +88,12 @@ impl Fields {
     /// Sets a field that isn't read-only.
     #[inline(always)]
     pub(crate) fn set(&mut self, slot: Slot, value: u64) {
-        let (group, bit) = place(slot);
-        let is_same = self.valid.get(group).is_some_and(|valid| valid.get() & bit != 0)
+        let (word, bit) = place(slot as usize);
+        let is_same = self.valid.get(word).is_some_and(|valid| valid.get() & bit != 0)
             && self.copies.get(slot as usize).is_some_and(|copy| copy.get() == value);
         if !is_same {
             self.note(slot, value);
-            if let Some(dirty) = self.dirty.get(group) {
+            if let Some(dirty) = self.dirty.get(word) {
                 dirty.set(dirty.get() | bit);
             }
         }
@@ -117,10 +109,10 @@ impl Fields {
     /// Before an entry: writes what has changed.
     #[inline]
     pub(crate) fn write_back(&self, loaded: &Loaded<'_>) {
-        for (dirty, first) in self.dirty.iter().zip(FIRST) {
+        for (dirty, first) in self.dirty.iter().zip([0, 64]) {
             let mut bits = dirty.replace(0);
             while bits != 0 {
-                let index = first.wrapping_add(bits.trailing_zeros() as usize);
+                let index = usize::wrapping_add(first, bits.trailing_zeros() as usize);
                 bits &= bits.wrapping_sub(1);
                 if let (Some(field), Some(copy)) = (Slot::field_at(index), self.copies.get(index)) {
                     loaded.write(field, copy.get());
@@ -132,8 +124,9 @@ impl Fields {
     /// After an exit: what the guest may have changed isn't known.
     #[inline]
     pub(crate) fn exited(&self) {
-        let [guest, _, exit] = &self.valid;
-        guest.set(0);
-        exit.set(0);
+        let controls = [CONTROLS as u64, (CONTROLS >> 64) as u64];
+        for (valid, kept) in self.valid.iter().zip(controls) {
+            valid.set(valid.get() & kept);
+        }
     }
 }

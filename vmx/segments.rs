@@ -32,6 +32,15 @@ pub(crate) const fn table(table: Table) -> (Slot, Slot) {
 /// Bits of the access rights that hold the privilege level.
 const DPL: u64 = 3 << 5;
 
+/// Bit of the access rights of CS for 64-bit code.
+const LONG: u64 = 1 << 13;
+
+/// Whether CS has 64-bit code, if long mode is on.
+#[inline]
+pub(crate) fn is_64_bit_code(fields: &Fields) -> bool {
+    fields.get(Slot::Rights1) & LONG != 0
+}
+
 /// A register.
 pub(crate) fn read(fields: &Fields, reg: SegReg) -> Segment {
     let (selector, base, limit, rights) = slots(reg);

@@ -41,6 +41,11 @@ pub trait Control: Send {
 
     /// A segment register.
     fn segment(&self, reg: SegReg) -> Segment;
+    /// Whether the guest executes 64-bit code, which not all of CS is needed for.
+    #[inline]
+    fn is_64_bit_code(&self) -> bool {
+        self.efer().contains(Efer::LMA) && self.segment(SegReg::Cs).l
+    }
     /// Sets a segment register.
     fn set_segment(&mut self, reg: SegReg, segment: &Segment);
     /// GDTR or IDTR.

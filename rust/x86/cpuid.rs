@@ -2,7 +2,6 @@
 //! A vCPU's CPUID table and what follows from it.
 
 use crate::{
-    control::Control,
     host, regs, request,
     settings::{no_exit, Quirk},
     state::{Cx, VcpuState},
@@ -71,7 +70,8 @@ fn runtime<V: Vendor>(cx: &Cx<'_, V>) -> Runtime {
     let follows_mwait = !cx.vm.arch().settings.has_quirk(Quirk::MiscEnableNoMwait);
     let mwait = state.msrs.get(Stored::MiscEnable) & MISC_ENABLE_MWAIT != 0;
     Runtime {
-        cr4: state.control.cr4(),
+        osxsave: state.extended.osxsave(),
+        pke: state.extended.pke(),
         apic_enabled: regs::apic_base(state) & ENABLED != 0,
         mwait: follows_mwait.then_some(mwait),
         hlt_in_guest: has_hlt(cx),

@@ -9,7 +9,6 @@ use kvm_sys::x86::{
     trace::kvm_hypercall,
     tsc::{self as host, Clock},
 };
-use x86_defs::{Efer, SegReg};
 
 /// Carries out the hypercall in RAX; the answer goes there.
 pub(crate) fn call<V: Vendor>(cx: &mut Cx<'_, V>) {
@@ -51,7 +50,7 @@ impl Asked {
         let [rax, rcx, rdx, rbx, _, _, rsi, ..] = cx.state.gprs;
         let regs = CallRegs { rax, rbx, rcx, rdx, rsi };
         let control = &cx.state.control;
-        let long = control.segment(SegReg::Cs).l && control.efer().contains(Efer::LMA);
+        let long = control.is_64_bit_code();
         let rules = CallRules { features: pv::usable(cx.state), map_gpa_range: false };
         let call = decode(&regs, long, control.cpl(), &rules);
         Self { long, regs, call }

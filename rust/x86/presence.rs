@@ -63,7 +63,12 @@ impl Cpus {
 
     /// A vCPU enters its guest on this CPU.
     #[inline]
-    pub(crate) fn enter(&self, vcpu: &mut Presence, msrs: &[(UserMsr, u64)], off: &IrqOff) {
+    pub(crate) fn enter<'a>(
+        &self,
+        vcpu: &mut Presence,
+        msrs: impl FnOnce() -> &'a [(UserMsr, u64)],
+        off: &IrqOff,
+    ) {
         let cpu = off.pinned();
         let last = self.last.this(cpu);
         if last.get() != vcpu.id {
@@ -71,7 +76,7 @@ impl Cpus {
             spec_ctrl::vcpu_switched(cpu);
         }
         if self.user_msrs.holder(cpu) != vcpu.id || vcpu.stale {
-            self.load(vcpu, msrs, off);
+            self.load(vcpu, msrs(), off);
         }
     }
 

@@ -82,10 +82,10 @@ pub(crate) fn commit<V: Vendor>(
         load_pdptrs(cx, new.cr3)?;
     }
     let old = all(cx.state);
-    let control = &mut cx.state.control;
     if new.efer != old.efer {
-        control.set_efer(new.efer);
+        cx.state.set_efer(new.efer);
     }
+    let control = &mut cx.state.control;
     if new.cr0 != old.cr0 {
         control.set_cr0(new.cr0);
     }
@@ -167,7 +167,7 @@ pub(crate) fn write_efer<V: Vendor>(cx: &mut Cx<'_, V>, value: u64, by: By) -> R
             old.set_efer(value, host.supported.efer_valid())?
         }
     };
-    cx.state.control.set_efer(new.efer);
+    cx.state.set_efer(new.efer);
     if change.contains(Change::PAGING) {
         cx.state.control.flush_guest_tlb();
     }

@@ -219,7 +219,7 @@ fn enter<V: Vendor>(cx: &mut Cx<'_, V>, off: &mut IrqOff) -> bool {
     let state = &mut *cx.state;
     state.has_run = true;
     if let Ok(host) = host::get() {
-        host.cpus.enter(&mut state.presence, state.control.user_msrs(), off);
+        host.cpus.enter(&mut state.presence, || state.control.user_msrs(), off);
     }
     state.fpu.before_entry(off);
     state.extended.before_entry(off);

@@ -164,11 +164,11 @@ impl<V: Vendor> VcpuState<V> {
     /// Sets the registers as after power-on or INIT (SDM vol. 3, table 10-1).
     pub fn reset(&mut self, by_init: bool) {
         self.set_cr4(Cr4::empty());
+        self.set_efer(Efer::empty());
         let control = &mut self.control;
         self.gprs = [0; 16];
         // RDX: family 6, as every 64-bit processor may say.
         self.gprs[2] = 0x600;
-        control.set_efer(Efer::empty());
         control.set_rflags(Rflags::FIXED);
         let old = control.cr0();
         let kept = if by_init { old & (Cr0::CD | Cr0::NW) } else { Cr0::CD | Cr0::NW };
@@ -223,6 +223,13 @@ impl<V: Vendor> VcpuState<V> {
     pub(crate) fn set_cr4(&mut self, cr4: Cr4) {
         self.control.set_cr4(cr4);
         self.extended.set_cr4(cr4.contains(Cr4::OSXSAVE), cr4.contains(Cr4::PKE));
+    }
+
+    /// Sets EFER and what follows it.
+    pub(crate) fn set_efer(&mut self, efer: Efer) {
+        self.control.set_efer(efer);
+        // Without SYSCALL its MSRs don't matter.
+        self.presence.msrs_changed();
     }
 
     /// The CPUID table is another one: what follows from it.

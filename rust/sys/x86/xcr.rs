@@ -143,6 +143,18 @@ impl ExtendedControls {
         self.compare();
     }
 
+    /// CR4.OSXSAVE.
+    #[inline]
+    pub fn osxsave(&self) -> bool {
+        self.osxsave
+    }
+
+    /// CR4.PKE.
+    #[inline]
+    pub fn pke(&self) -> bool {
+        self.pke
+    }
+
     /// Whether the guest has XSAVES, which is what XSS matters for.
     pub fn set_xsaves(&mut self, xsaves: bool) {
         self.xsaves = xsaves && has_feature(own::X86_FEATURE_XSAVES);

@@ -18,7 +18,7 @@ use kvm_sys::{
     trace::{kvm_mmio, Mmio},
     x86::trace::kvm_cr,
 };
-use x86_defs::{Cr0, Cr4, Efer, Rflags, SegReg, Segment, TableReg};
+use x86_defs::{Cr0, Cr4, Efer, Mode, Rflags, SegReg, Segment, TableReg};
 
 /// What is to be done after the instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,6 +187,13 @@ impl<V: Vendor> Cpu for Processor<'_, '_, V> {
 
     fn efer(&self) -> Efer {
         self.cx.state.control.efer()
+    }
+
+    fn mode(&self) -> Mode {
+        if self.cx.state.control.is_64_bit_code() {
+            return Mode::Long64;
+        }
+        Mode::of(self.cr0(), self.efer(), self.rflags(), &self.segment(SegReg::Cs))
     }
 
     fn features(&self) -> Features {

@@ -114,7 +114,7 @@ fn is_whole<V: Vendor>(cx: &Cx<'_, V>, plain: &PlainMove, gpa: Gpa) -> bool {
     // Or it is the second part, which begins with the page.
     let control = &cx.state.control;
     let segment = if plain.is_on_stack() { SegReg::Ss } else { SegReg::Ds };
-    let base = if control.segment(SegReg::Cs).l { 0 } else { control.segment(segment).base };
+    let base = if control.is_64_bit_code() { 0 } else { control.segment(segment).base };
     plain.page_offset(&cx.state.gprs, after(plain, control.rip()), base) == 0
 }
 

@@ -7,7 +7,7 @@ use crate::{
 use kernel::error::Result;
 use kvm_emulate::Exception;
 use kvm_uapi::run::{self, reason};
-use x86_defs::{Dr6, Efer, SegReg, Vector, DR6_FIXED_1};
+use x86_defs::{Dr6, SegReg, Vector, DR6_FIXED_1};
 
 /// A debug exception with these causes.
 ///
@@ -64,12 +64,10 @@ fn tell<V: Vendor>(cx: &Cx<'_, V>, exception: Vector, dr6: u64) -> Result<Next> 
 
 /// The linear address of the instruction at RIP.
 pub(crate) fn linear_rip<C: Control>(control: &C) -> u64 {
-    let code = control.segment(SegReg::Cs);
-    let in_64_bit = code.l && control.efer().contains(Efer::LMA);
-    if in_64_bit {
+    if control.is_64_bit_code() {
         control.rip()
     } else {
-        code.base.wrapping_add(control.rip()) & 0xffff_ffff
+        control.segment(SegReg::Cs).base.wrapping_add(control.rip()) & 0xffff_ffff
     }
 }
 

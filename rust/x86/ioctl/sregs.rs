@@ -115,13 +115,13 @@ fn load<V: Vendor>(cx: &mut Cx<'_, V>, sregs: &Sregs) -> Result {
     apic::set_base(cx, sregs.apic_base, By::Host).map_err(|_| EINVAL)?;
     let state = &mut *cx.state;
     state.set_cr4(Cr4::from_bits_retain(sregs.cr4));
+    state.set_efer(Efer::from_bits_retain(sregs.efer));
     let control = &mut state.control;
     for (which, table) in [(Table::Gdt, &sregs.gdt), (Table::Idt, &sregs.idt)] {
         control.set_table(which, TableReg { base: table.base, limit: table.limit });
     }
     control.set_cr2(sregs.cr2);
     control.set_cr3(sregs.cr3);
-    control.set_efer(Efer::from_bits_retain(sregs.efer));
     control.set_cr0(Cr0::from_bits_retain(sregs.cr0) | Cr0::ET);
     let segments = [
         (SegReg::Cs, &sregs.cs),

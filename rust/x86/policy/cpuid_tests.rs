@@ -98,7 +98,8 @@ fn find(table: &[CpuidEntry2], function: u32, index: u32) -> CpuidRegs {
 
 fn now() -> Runtime {
     Runtime {
-        cr4: Cr4::empty(),
+        osxsave: false,
+        pke: false,
         apic_enabled: true,
         mwait: None,
         hlt_in_guest: false,
@@ -253,7 +254,7 @@ fn guest_sees_its_own_state() {
     assert_eq!(ask(1, 0, &state).ecx & F::OSXSAVE.mask(), 0);
     assert_ne!(ask(1, 0, &state).edx & F::APIC.mask(), 0);
     assert_eq!(ask(0xd, 0, &state).ebx, 576);
-    state.cr4 = Cr4::OSXSAVE | Cr4::PKE;
+    (state.osxsave, state.pke) = (true, true);
     state.apic_enabled = false;
     state.mwait = Some(true);
     state.xcr0 = AVX;

@@ -14,7 +14,6 @@ use crate::pv::{self, PvFeatures};
 use crate::xstate::{XstateLayout, DYNAMIC};
 use core::ops::{Deref, DerefMut};
 use kvm_uapi::x86::CpuidEntry2;
-use x86_defs::Cr4;
 
 /// Number of hash buckets; basic and extended leaves in use don't collide.
 const BUCKETS: usize = 64;
@@ -33,8 +32,10 @@ pub enum Refused {
 /// State of a vCPU that CPUID shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Runtime {
-    /// CR4, for OSXSAVE and OSPKE.
-    pub cr4: Cr4,
+    /// CR4.OSXSAVE.
+    pub osxsave: bool,
+    /// CR4.PKE.
+    pub pke: bool,
     /// The enable bit of IA32_APIC_BASE.
     pub apic_enabled: bool,
     /// The MWAIT bit of IA32_MISC_ENABLE; `None` leaves the table's bit alone
@@ -297,13 +298,13 @@ impl<S: Deref<Target = [CpuidEntry2]>, N: DerefMut<Target = [u16]>> GuestCpuid<S
     ) {
         match (entry.function, entry.index) {
             (1, _) => {
-                put(&mut regs.ecx, F::OSXSAVE, now.cr4.contains(Cr4::OSXSAVE));
+                put(&mut regs.ecx, F::OSXSAVE, now.osxsave);
                 put(&mut regs.edx, F::APIC, now.apic_enabled);
                 if let Some(mwait) = now.mwait {
                     put(&mut regs.ecx, F::MWAIT, mwait);
                 }
             }
-            (7, 0) => put(&mut regs.ecx, F::OSPKE, now.cr4.contains(Cr4::PKE)),
+            (7, 0) => put(&mut regs.ecx, F::OSPKE, now.pke),
             (0xd, 0) => regs.ebx = layout.standard_size(now.xcr0),
             (0xd, 1) if regs.eax & (F::XSAVEC.mask() | F::XSAVES.mask()) != 0 => {
                 regs.ebx = layout.compacted_size(now.xcr0 | now.xss);
