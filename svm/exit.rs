@@ -40,6 +40,7 @@ pub(crate) fn quick(control: &SvmControl) -> Option<Quick> {
         Exit::VMMCALL => Some(Quick::Hypercall),
         Exit::WBINVD | Exit::INVD => Some(Quick::Nothing),
         Exit::PAUSE => Some(Quick::Pause),
+        Exit::INTERRUPT_WINDOW => Some(Quick::Window),
         _ => None,
     }
 }

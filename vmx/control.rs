@@ -268,6 +268,14 @@ impl VmxControl {
                     for slot in [Slot::InstructionLength, Slot::Interruptibility] {
                         self.fields.note(slot, loaded.read(slot.field()));
                     }
+                    let what = match reason.exit() {
+                        Exit::Io => Some(Slot::Qualification),
+                        Exit::EptMisconfiguration => Some(Slot::GuestPhysical),
+                        _ => None,
+                    };
+                    if let Some(slot) = what {
+                        self.fields.note(slot, loaded.read(slot.field()));
+                    }
                 }
             }
             // The processor may have left it.

@@ -53,6 +53,7 @@ pub(crate) fn quick(control: &VmxControl) -> Option<Quick> {
         Exit::Vmcall => Some(Quick::Hypercall),
         Exit::Wbinvd | Exit::Invd => Some(Quick::Nothing),
         Exit::Pause => Some(Quick::Pause),
+        Exit::InterruptWindow => Some(Quick::Window),
         _ => None,
     }
 }

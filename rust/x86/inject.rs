@@ -15,6 +15,7 @@ use crate::{
     trace,
     vendor::Vendor,
 };
+use kvm_core::memory::Wait;
 use kvm_emulate::{Exception, Shadow};
 use x86_defs::{Dr6, Rflags, Vector};
 
@@ -154,8 +155,36 @@ pub fn deliver<V: Vendor>(cx: &mut Cx<'_, V>) {
         }
     }
     open_windows(cx);
-    apic::before_entry(cx);
+    apic::before_entry(cx, Wait::Allowed);
     apic::timer::wait(cx.state);
+}
+
+/// The same in any context, if nothing waits but interrupts of a local APIC; whether that is
+/// so.
+pub(crate) fn deliver_at_once<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
+    let state = &*cx.state;
+    let Events { injected, exception, nmis, smi, triple_fault, .. } = &state.events;
+    let is_more = injected.is_some()
+        || exception.is_some()
+        || *nmis != 0
+        || *smi
+        || *triple_fault
+        || state.apic.is_none()
+        || interrupts::is_external(cx)
+        || state.debug.wants(want::NO_INTERRUPTS);
+    if is_more {
+        return false;
+    }
+    cx.state.events.check = false;
+    if interrupts_open(&cx.state.control) {
+        if let Some(vector) = interrupts::take_own(cx) {
+            interrupt(cx, vector);
+        }
+    }
+    open_windows(cx);
+    apic::before_entry(cx, Wait::Never);
+    apic::timer::wait(cx.state);
+    true
 }
 
 /// Puts what the pending exception reports where the guest finds it.
@@ -233,12 +262,17 @@ fn deliver_interrupt<V: Vendor>(cx: &mut Cx<'_, V>) {
         return;
     }
     if let Some(vector) = interrupts::take(cx) {
-        let event = Injected::Interrupt(vector);
-        trace::injected(event, false);
-        cx.state.events.injected = Some(event);
-        cx.state.control.inject(event);
-        cx.vcpu.stats().arch.irq_injections.add(1);
+        interrupt(cx, vector);
     }
+}
+
+/// The guest gets this interrupt.
+fn interrupt<V: Vendor>(cx: &mut Cx<'_, V>, vector: u8) {
+    let event = Injected::Interrupt(vector);
+    trace::injected(event, false);
+    cx.state.events.injected = Some(event);
+    cx.state.control.inject(event);
+    cx.vcpu.stats().arch.irq_injections.add(1);
 }
 
 /// For what is still waiting, an exit as soon as it can be taken.

@@ -16,7 +16,7 @@ pub(crate) fn is_pending<V: Vendor>(cx: &Cx<'_, V>) -> bool {
 }
 
 /// Whether an interrupt waits that doesn't come from the local APIC.
-fn is_external<V: Vendor>(cx: &Cx<'_, V>) -> bool {
+pub(crate) fn is_external<V: Vendor>(cx: &Cx<'_, V>) -> bool {
     let by_user = cx.state.events.user_interrupt.is_some();
     let Some(apic) = &cx.state.apic else { return by_user };
     let waits = match cx.vm.arch().irqchip().board() {
@@ -38,6 +38,11 @@ pub(crate) fn take<V: Vendor>(cx: &mut Cx<'_, V>) -> Option<u8> {
             return vector;
         }
     }
+    take_own(cx)
+}
+
+/// The same of the local APIC alone.
+pub(crate) fn take_own<V: Vendor>(cx: &mut Cx<'_, V>) -> Option<u8> {
     let apic = cx.state.apic.as_mut()?;
     let vector = apic.pending()?;
     apic.ack(vector);

@@ -7,9 +7,14 @@
 //! mind. Everything else, and whatever a register refuses, goes the usual way; so nothing
 //! here changes anything before it knows that it can finish. A host interrupt that comes
 //! meanwhile gets the guest out as soon as it is entered.
+//!
+//! Interrupts of the local APIC that follow from such an exit, or come meanwhile, are
+//! delivered here as well ([`deliver`]).
 
 use crate::{
     apic, emulate, exit, hypercall,
+    inject::{self, Injected},
+    mailbox,
     run::is_wanted_outside,
     state::Cx,
     trace,
@@ -27,10 +32,15 @@ pub(crate) fn handle<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
     let is_done = match quick {
         Quick::Port(access) => irq::SPIN_LOCKS_SPIN && exit::port::at_once(cx, &access),
         Quick::Device(touched) => irq::SPIN_LOCKS_SPIN && exit::page_fault::at_once(cx, touched),
+        Quick::Window => exit::window::at_once(cx),
         _ => instruction(cx, quick),
     };
     if is_done {
         cx.vcpu.stats().arch.exits.add(1);
+        if cx.state.events.injected.take().is_some() {
+            // None of these exits interrupts a delivery: the guest has got it.
+            cx.state.events.check = true;
+        }
     }
     is_done
 }
@@ -47,7 +57,7 @@ fn instruction<V: Vendor>(cx: &mut Cx<'_, V>, quick: Quick) -> bool {
         Quick::Hypercall => hypercall::at_once(cx),
         Quick::Pause => exit::pause::at_once(cx),
         Quick::EndOfInterrupt => exit::apic::end_at_once(cx),
-        Quick::Port(_) | Quick::Device(_) => false,
+        Quick::Port(_) | Quick::Device(_) | Quick::Window => false,
     };
     if is_done {
         emulate::advance(cx, next);
@@ -55,14 +65,14 @@ fn instruction<V: Vendor>(cx: &mut Cx<'_, V>, quick: Quick) -> bool {
     is_done
 }
 
-/// Nobody watches, no event is on its way to the guest, and its local APIC is what we
-/// have of it.
+/// Nobody watches, nothing but an interrupt was on its way to the guest, and its local APIC
+/// is what we have of it.
 #[inline]
 fn is_ordinary<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
     let state = &mut *cx.state;
     !state.debug.is_stepping()
         && !state.debug.is_open()
-        && state.events.injected.is_none()
+        && matches!(state.events.injected, None | Some(Injected::Interrupt(_)))
         && !trace::is_watched()
         && apic::take_in_at_once(state)
 }
@@ -72,4 +82,20 @@ fn is_ordinary<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
 pub(crate) fn may_go_on<V: Vendor>(cx: &Cx<'_, V>, off: &IrqOff) -> bool {
     let state = &*cx.state;
     !state.events.check && !state.presence.is_stale() && !is_wanted_outside(cx, off)
+}
+
+/// Takes in what others, or the vCPU itself, sent to its local APIC, and has the guest get
+/// what it can take, as a turn of the loop does; whether the guest can go on.
+#[inline(never)]
+pub(crate) fn deliver<V: Vendor>(cx: &mut Cx<'_, V>, off: &IrqOff) -> bool {
+    // From now on a kick interrupts again, were it that there was one.
+    cx.vcpu.kick.enter(off);
+    mailbox::collect(cx);
+    if cx.state.events.check {
+        if !inject::deliver_at_once(cx) {
+            return false;
+        }
+        cx.vcpu.stats().arch.req_event.add(1);
+    }
+    may_go_on(cx, off)
 }

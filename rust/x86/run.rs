@@ -264,7 +264,7 @@ fn run_guest<V: Vendor>(cx: &mut Cx<'_, V>, off: &IrqOff) -> bool {
         if !quick::handle(cx) {
             return true;
         }
-        if !quick::may_go_on(cx, off) {
+        if !quick::may_go_on(cx, off) && !quick::deliver(cx, off) {
             return false;
         }
         entry = Entry::Again;

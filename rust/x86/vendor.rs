@@ -51,6 +51,8 @@ pub enum Quick {
     /// An access to what the second-level tables have marked as a device's, or to the local
     /// APIC's page. It interrupted no event on its way.
     Device(Touched),
+    /// The guest can take an interrupt.
+    Window,
 }
 
 /// One vendor's virtualization extension.

@@ -106,6 +106,8 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// The code of [`Self::InterruptWindow`].
+    pub const INTERRUPT_WINDOW: u64 = 0x64;
     /// The code of [`Self::Cpuid`].
     pub const CPUID: u64 = 0x72;
     /// The code of [`Self::Invd`].

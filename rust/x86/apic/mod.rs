@@ -34,7 +34,7 @@ use crate::{
     state::{Cx, VcpuState},
     vendor::{Vendor, X86},
 };
-use kvm_core::vm::Vm;
+use kvm_core::{memory::Wait, vm::Vm};
 use kvm_irqchip::{
     lapic::{Changed, Config, Effects, Event, LocalApic, Reset},
     VcpuIndex,
@@ -196,15 +196,15 @@ fn take_in_priority<V: Vendor>(state: &mut VcpuState<V>) {
 }
 
 /// Before an entry, once it is known which event is delivered: what the guest is to
-/// see without an exit.
-pub(crate) fn before_entry<V: Vendor>(cx: &mut Cx<'_, V>) {
+/// see without an exit, as far as guest memory that is there at once will do.
+pub(crate) fn before_entry<V: Vendor>(cx: &mut Cx<'_, V>, wait: Wait) {
     let state = &mut *cx.state;
     let Some(apic) = &state.apic else { return };
     // What waits behind the task priority comes when that falls below its class.
     let class = apic.highest_request().map(|vector| vector >> 4);
     let below = class.filter(|class| apic.cr8() >= *class && !state.link.vapic.is_used());
     state.control.set_tpr(apic.tpr(), below);
-    pv_eoi::arm(cx);
+    pv_eoi::arm(cx, wait);
     if cx.state.link.vapic.is_used() {
         vapic::show(cx);
     }

@@ -7,7 +7,7 @@
 use super::eoi;
 use crate::{state::Cx, vendor::Vendor};
 use kernel::{error::Result, prelude::*};
-use kvm_core::memory::{GuestRecord, Kind};
+use kvm_core::memory::{GuestRecord, Kind, Wait};
 use kvm_irqchip::lapic::{PvEoi, PvEoiExit};
 use kvm_paging::addr::Gpa;
 
@@ -56,12 +56,17 @@ pub(crate) fn set<V: Vendor>(cx: &mut Cx<'_, V>, value: u64) -> Result {
 
 /// Before an entry: sets the word if the guest may end its interrupt with it.
 #[inline]
-pub(super) fn arm<V: Vendor>(cx: &mut Cx<'_, V>) {
+pub(super) fn arm<V: Vendor>(cx: &mut Cx<'_, V>, wait: Wait) {
     let Word { state, record } = &mut cx.state.link.pv_eoi;
     let Some(apic) = &cx.state.apic else { return };
     if state.enter(apic) {
-        let guest = cx.vm.memory().guest().by(cx.vcpu.index());
-        if record.write(&guest, 0, &[1]).is_err() {
+        let (memory, index) = (cx.vm.memory(), cx.vcpu.index());
+        let written = match wait {
+            Wait::Allowed => record.write(&memory.guest().by(index), 0, &[1]),
+            // Without looking for its slot, which may have to let another one go.
+            Wait::Never => memory.guest_atomic().by(index).write(record.gpa(), &[1]),
+        };
+        if written.is_err() {
             state.disarm();
         }
     }

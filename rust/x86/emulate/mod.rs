@@ -343,9 +343,7 @@ pub(crate) fn advance<V: Vendor>(cx: &mut Cx<'_, V>, next: u64) {
     let control = &mut cx.state.control;
     // RIP gets above 4 GiB in 64-bit mode only: from there, or from right below it.
     let crosses = next >> 32 != 0 && control.rip() >> 32 == 0;
-    let wraps = crosses
-        && !(control.segment(x86_defs::SegReg::Cs).l
-            && control.efer().contains(x86_defs::Efer::LMA));
+    let wraps = crosses && !control.is_64_bit_code();
     control.set_rip(if wraps { next & 0xffff_ffff } else { next });
     let had_shadow = control.shadow() != Shadow::None;
     if had_shadow {

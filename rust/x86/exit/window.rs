@@ -25,3 +25,15 @@ pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     }
     Ok(Next::Resume)
 }
+
+/// The same in any context, if the window isn't for userspace; whether it isn't.
+#[inline]
+pub(crate) fn at_once<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
+    if interrupts::window_requested(cx) {
+        return false;
+    }
+    cx.vcpu.stats().arch.irq_window_exits.add(1);
+    cx.state.control.set_interrupt_window(false);
+    cx.state.events.check = true;
+    true
+}

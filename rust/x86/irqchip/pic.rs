@@ -90,9 +90,9 @@ pub(crate) fn write<V: Vendor>(vm: &Vm<X86<V>>, board: &Board<V>, port: u16, dat
 
 /// A guest's read of a port. Others than of one byte read zero.
 pub(crate) fn read<V: Vendor>(vm: &Vm<X86<V>>, board: &Board<V>, port: u16, data: &mut [u8]) {
-    data.fill(0);
-    if let (Some(port), [value]) = (Port::decode(port), data) {
-        *value = with(vm, board, |pic| pic.read(port));
+    match (Port::decode(port), data) {
+        (Some(port), [value]) => *value = with(vm, board, |pic| pic.read(port)),
+        (_, data) => data.fill(0),
     }
 }
 
