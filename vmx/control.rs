@@ -268,13 +268,11 @@ impl VmxControl {
                     for slot in [Slot::InstructionLength, Slot::Interruptibility] {
                         self.fields.note(slot, loaded.read(slot.field()));
                     }
-                    let what = match reason.exit() {
-                        Exit::Io => Some(Slot::Qualification),
-                        Exit::EptMisconfiguration => Some(Slot::GuestPhysical),
-                        _ => None,
-                    };
-                    if let Some(slot) = what {
-                        self.fields.note(slot, loaded.read(slot.field()));
+                    let note = |slot: Slot| self.fields.note(slot, loaded.read(slot.field()));
+                    match reason.exit() {
+                        Exit::Io => note(Slot::Qualification),
+                        Exit::EptMisconfiguration => note(Slot::GuestPhysical),
+                        _ => {}
                     }
                 }
             }

@@ -37,8 +37,9 @@ pub(crate) fn handle<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
     };
     if is_done {
         cx.vcpu.stats().arch.exits.add(1);
-        if cx.state.events.injected.take().is_some() {
+        if cx.state.events.injected.is_some() {
             // None of these exits interrupts a delivery: the guest has got it.
+            cx.state.events.injected = None;
             cx.state.events.check = true;
         }
     }

@@ -4,8 +4,10 @@
 //! SDM vol. 3, 12.8.3 (priorities) to 12.8.5 (EOI), and 12.5.1 for the local
 //! vector table.
 
-use super::{inbox::Events, spec, Changed, Harvest, Inbox, LocalApic, Lvt, Mode, Now, TimerMode};
-use crate::message::{Delivery, Trigger, FIRST_LEGAL_VECTOR};
+use super::{
+    inbox::Events, spec, Acceptance, Changed, Harvest, Inbox, LocalApic, Lvt, Mode, Now, TimerMode,
+};
+use crate::message::{Delivery, Message, Trigger, FIRST_LEGAL_VECTOR};
 use crate::vectors::VectorSet;
 
 /// Bits of a vector or priority that form the priority class.
@@ -54,6 +56,20 @@ impl LocalApic {
             let _ = self.raise_error(spec::ESR_RECEIVE_ILLEGAL_VECTOR);
         }
         harvest
+    }
+
+    /// A message to itself. A vector ends here; what else it was accepted as is the owner's to
+    /// handle.
+    #[inline]
+    pub fn accept_own(&mut self, message: &Message) -> Option<Acceptance> {
+        match self.identity().accept(message) {
+            Acceptance::Vector(vector, trigger) => {
+                self.irr.insert(vector);
+                self.tmr.assign(vector, trigger == Trigger::Level);
+                None
+            }
+            other => Some(other),
+        }
     }
 
     /// The processor priority: the higher of task priority and the highest
@@ -289,8 +305,9 @@ impl LocalApic {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Acceptance, BaseRules, Config, DirectedEoi};
+    use super::super::{BaseRules, Config, DirectedEoi};
     use super::*;
+    use crate::message::Ipi;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
@@ -298,6 +315,28 @@ mod tests {
         let mut apic = LocalApic::new(config);
         apic.svr |= spec::SVR_ENABLE;
         apic
+    }
+
+    /// The same comes of a message to itself as of one that was posted.
+    #[test]
+    fn own_messages() {
+        for low in [0x4_4061, 0x4_4420, 0x4_c061, 0x4_8061, 0x4_400f, 0x4_4300] {
+            let message = Ipi::decode(low, 0).message;
+            let (mut own, mut other) = (enabled(Config::default()), enabled(Config::default()));
+            own.tmr.insert(0x61);
+            other.tmr.insert(0x61);
+            let inbox = Inbox::new();
+            let _ = inbox.post(other.identity().accept(&message));
+            other.harvest(&inbox);
+            if let Some(rest) = own.accept_own(&message) {
+                assert!(!matches!(rest, Acceptance::Vector(..)));
+                let _ = inbox.post(rest);
+                own.harvest(&inbox);
+            }
+            assert_eq!((own.irr, own.tmr, own.errors), (other.irr, other.tmr, other.errors));
+        }
+        let mut off = LocalApic::new(Config::default());
+        assert_eq!(off.accept_own(&Ipi::decode(0x4_4061, 0).message), Some(Acceptance::Ignored));
     }
 
     #[derive(Clone, Copy, Debug)]

@@ -14,7 +14,7 @@ use kvm_core::{vcpu::Vcpu, vm::Vm};
 use kvm_irqchip::{
     lapic::Posted,
     map::{Route, Targets},
-    message::{Ipi, Message},
+    message::{Ipi, Message, Shorthand},
     VcpuIndex,
 };
 
@@ -116,10 +116,24 @@ pub(crate) fn with_id<V: Vendor>(vm: &Vm<X86<V>>, id: u32) -> Option<VcpuIndex> 
 
 /// Sends a vCPU's interprocessor interrupt.
 #[inline]
-pub(super) fn ipi<V: Vendor>(cx: &Cx<'_, V>, ipi: &Ipi) {
+pub(super) fn ipi<V: Vendor>(cx: &mut Cx<'_, V>, ipi: &Ipi) {
+    if ipi.shorthand == Shorthand::Itself {
+        return to_itself(cx, &ipi.message);
+    }
     let vm = &*cx.vm;
     let Some(map) = vm.arch().irqchip().map.read() else { return };
     along(vm, &map, map.route_ipi(ipi, index(cx)), &ipi.message, |_| {});
+}
+
+/// A message of a vCPU to itself: nobody has to be looked for, nor told.
+fn to_itself<V: Vendor>(cx: &mut Cx<'_, V>, message: &Message) {
+    let Some(apic) = &mut cx.state.apic else { return };
+    match apic.accept_own(message) {
+        None => cx.state.events.check = true,
+        Some(other) => {
+            let _ = cx.vcpu.shared().mailbox().post(other);
+        }
+    }
 }
 
 /// The first vCPU whose APIC makes this known of itself: a flag of
