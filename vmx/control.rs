@@ -270,7 +270,7 @@ impl VmxControl {
                     }
                     let note = |slot: Slot| self.fields.note(slot, loaded.read(slot.field()));
                     match reason.exit() {
-                        Exit::Io => note(Slot::Qualification),
+                        Exit::Io | Exit::ApicAccess => note(Slot::Qualification),
                         Exit::EptMisconfiguration => note(Slot::GuestPhysical),
                         _ => {}
                     }
