@@ -17,7 +17,7 @@
 //! [`MemSlot::mark_dirty`]: super::slots::MemSlot::mark_dirty
 
 use super::{
-    slots::{Log, MemSlot},
+    slots::{Log, MemSlot, SlotSet},
     Memory, Settings,
 };
 use crate::{arch::Arch, mmu::SecondLevel};
@@ -201,22 +201,16 @@ impl<A: Arch> Memory<A> {
     pub(super) fn take_notes(&self) {
         if self.has_notes() {
             let set = self.slots.read();
-            self.flush.take_notes(&mut |gfn| {
-                if let Some(slot) = set.find(gfn) {
-                    slot.set_bit(gfn);
-                }
-            });
+            let mut bits = Bits { set: &set, last: None };
+            self.flush.take_notes(&mut |gfn| bits.set(gfn));
         }
     }
 
     /// The same with what was noted for one vCPU, in its thread.
     pub fn take_notes_of(&self, vcpu: &A::VcpuShared) {
         let set = self.slots.read();
-        A::take_notes(vcpu, &mut |gfn| {
-            if let Some(slot) = set.find(gfn) {
-                slot.set_bit(gfn);
-            }
-        });
+        let mut bits = Bits { set: &set, last: None };
+        A::take_notes(vcpu, &mut |gfn| bits.set(gfn));
     }
 
     /// The next write to each of these pages is seen, once the debt is paid: `noted` by the
@@ -240,6 +234,22 @@ impl<A: Arch> Memory<A> {
             process::cond_resched();
         }
         self.pay(debt);
+    }
+}
+
+/// Sets the bits of pages of any slots; most are of the same slot as the one before.
+struct Bits<'a> {
+    set: &'a SlotSet,
+    last: Option<&'a MemSlot>,
+}
+
+impl Bits<'_> {
+    fn set(&mut self, gfn: Gfn) {
+        let same = self.last.filter(|slot| slot.place.contains(gfn));
+        if let Some(slot) = same.or_else(|| self.set.find(gfn).map(|slot| &**slot)) {
+            slot.set_bit(gfn);
+            self.last = Some(slot);
+        }
     }
 }
 
