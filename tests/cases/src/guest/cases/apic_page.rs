@@ -281,6 +281,9 @@ fn smm() -> Result<()> {
 
 /// An interrupt can't be delivered to a stack that is no memory.
 fn delivery() -> Result<()> {
+    if module::is_kernels_own()? && Processor::current()? == Processor::Amd {
+        return Err(Skip("the kernel's own module lets the guest run on somewhere".into()).into());
+    }
     let (_vm, mut vcpu) = with_irqchip(guest!(64;
         "mov ebx, 0xfee00000", "mov dword ptr [rbx + 0xf0], 0x1ff",
         "mov dword ptr [rbx + 0x80], 0x10", "mov dword ptr [rbx + 0x300], 0x44041",
@@ -302,6 +305,9 @@ fn fetch() -> Result<()> {
         Exit::Internal { suberror: abi::KVM_INTERNAL_ERROR_EMULATION, .. } => {}
         exit => bail!("{}", vcpu.describe(&exit)),
     }
-    check_eq!(vcpu.regs()?.rip, PAGE + 0x80);
+    // The kernel's own module for Intel's processors has zeroed memory there for code, and gets to its end.
+    if !module::is_kernels_own()? || Processor::current()? != Processor::Intel {
+        check_eq!(vcpu.regs()?.rip, PAGE + 0x80);
+    }
     Ok(())
 }
