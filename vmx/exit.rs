@@ -48,7 +48,7 @@ pub(crate) fn quick(control: &VmxControl) -> Option<Quick> {
         }
         Exit::ApicAccess if !control.has_interrupted() => match apic_access(control) {
             ApicPage::End => Some(Quick::EndOfInterrupt),
-            ApicPage::Other(touched) => touched.is_final.then_some(Quick::Device(touched)),
+            ApicPage::Other(touched) => touched.is_final.then_some(Quick::LocalApic(touched.gpa)),
         },
         Exit::Vmcall => Some(Quick::Hypercall),
         Exit::Wbinvd | Exit::Invd => Some(Quick::Nothing),

@@ -32,6 +32,7 @@ pub(crate) fn handle<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
     let is_done = match quick {
         Quick::Port(access) => irq::SPIN_LOCKS_SPIN && exit::port::at_once(cx, &access),
         Quick::Device(touched) => irq::SPIN_LOCKS_SPIN && exit::page_fault::at_once(cx, touched),
+        Quick::LocalApic(gpa) => irq::SPIN_LOCKS_SPIN && emulate::access_at_once(cx, gpa),
         Quick::Window => exit::window::at_once(cx),
         _ => instruction(cx, quick),
     };
@@ -58,7 +59,7 @@ fn instruction<V: Vendor>(cx: &mut Cx<'_, V>, quick: Quick) -> bool {
         Quick::Hypercall => hypercall::at_once(cx),
         Quick::Pause => exit::pause::at_once(cx),
         Quick::EndOfInterrupt => exit::apic::end_at_once(cx),
-        Quick::Port(_) | Quick::Device(_) | Quick::Window => false,
+        Quick::Port(_) | Quick::Device(_) | Quick::LocalApic(_) | Quick::Window => false,
     };
     if is_done {
         emulate::advance(cx, next);

@@ -25,7 +25,7 @@ use kvm_core::{
     vcpu::{Held, Vcpu},
     vm::Vm,
 };
-use kvm_paging::addr::Gfn;
+use kvm_paging::addr::{Gfn, Gpa};
 use kvm_sys::{debugfs::Shape, kick::Kick, preempt::PreemptOff, x86::Extension};
 use kvm_uapi::vcpu::EnableCap;
 
@@ -48,8 +48,10 @@ pub enum Quick {
     Port(PortAccess),
     /// A write to the EOI register in the local APIC's [page](crate::apic::page).
     EndOfInterrupt,
-    /// An access to what the second-level tables have marked as a device's, or to the local
-    /// APIC's page. It interrupted no event on its way.
+    /// An instruction's own access to another one there.
+    LocalApic(Gpa),
+    /// An access to what the second-level tables have marked as a device's. It interrupted
+    /// no event on its way.
     Device(Touched),
     /// The guest can take an interrupt.
     Window,

@@ -37,7 +37,10 @@ pub(crate) fn access<V: Vendor>(cx: &mut Cx<'_, V>, access: &Fragment) -> u64 {
 /// The guest writes to the EOI register; what doesn't matter.
 #[inline]
 pub(crate) fn end<V: Vendor>(cx: &mut Cx<'_, V>) {
-    write(cx, EOI, 0);
+    kvm_apic(|| (1, EOI, 0));
+    let Some(apic) = &mut cx.state.apic else { return };
+    let effects = apic.write_eoi();
+    carry_out(cx, effects);
 }
 
 /// Whether an access to a register is over at once: it takes no lock and can't wait.
