@@ -69,8 +69,6 @@ pub(crate) struct SvmControl {
     soft: Option<Soft>,
     /// CR0.CD and CR0.NW are the guest's.
     caches_by_guest: bool,
-    /// The task priority that was set last.
-    tpr: u8,
     /// SPEC_CTRL, if software has to switch it.
     spec_ctrl: Option<u64>,
     /// VIRT_SPEC_CTRL; 0 where nothing has to be done for it.
@@ -160,7 +158,6 @@ impl SvmControl {
             debugged: false,
             soft: None,
             caches_by_guest: !vm.arch().settings.has_quirk(Quirk::CdNwCleared),
-            tpr: 0,
             spec_ctrl: None,
             virtual_spec_ctrl: 0,
         };
@@ -656,18 +653,17 @@ impl Control for SvmControl {
     }
 
     #[inline]
-    fn tpr(&self) -> u8 {
+    fn tpr(&self, known: u8) -> u8 {
         // V_TPR has but the upper half.
         let class = (self.vmcb.control.virtual_interrupts & 0xf) as u8;
-        if class == self.tpr >> 4 {
-            self.tpr
+        if class == known >> 4 {
+            known
         } else {
             class << 4
         }
     }
 
     fn set_tpr(&mut self, tpr: u8, exit_below: Option<u8>) {
-        self.tpr = tpr;
         let old = self.vmcb.control.virtual_interrupts;
         let new = old & !0xff | u64::from(tpr >> 4);
         if old != new {

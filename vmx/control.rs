@@ -607,7 +607,7 @@ impl Control for VmxControl {
     }
 
     #[inline]
-    fn tpr(&self) -> u8 {
+    fn tpr(&self, _known: u8) -> u8 {
         self.tpr
     }
 

@@ -146,9 +146,9 @@ pub trait Control: Send {
     fn set_nmi_blocked(&mut self, blocked: bool);
     /// Exit as soon as the guest can take an NMI.
     fn want_nmi_window(&mut self);
-    /// The task priority, whose upper half the guest has in CR8. The lower half is what was set
-    /// last where the processor knows none, unless the guest wrote to CR8.
-    fn tpr(&self) -> u8;
+    /// The task priority, whose upper half the guest has in CR8. `known` is what it was: a
+    /// processor that knows no lower half can only tell that the upper one has changed.
+    fn tpr(&self, known: u8) -> u8;
     /// Sets it; with `exit_below`, a write of less than that to CR8 exits.
     fn set_tpr(&mut self, tpr: u8, exit_below: Option<u8>);
 

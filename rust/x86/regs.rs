@@ -7,7 +7,7 @@ use crate::{control::Control, state::VcpuState, vendor::Vendor};
 pub(crate) fn cr8<V: Vendor>(state: &VcpuState<V>) -> u8 {
     match &state.apic {
         Some(apic) => apic.cr8(),
-        None => state.control.tpr() >> 4,
+        None => state.control.tpr(0) >> 4,
     }
 }
 

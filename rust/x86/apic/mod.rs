@@ -189,7 +189,7 @@ pub(crate) fn take_in_at_once<V: Vendor>(state: &mut VcpuState<V>) -> bool {
 #[inline]
 fn take_in_priority<V: Vendor>(state: &mut VcpuState<V>) {
     let Some(apic) = &mut state.apic else { return };
-    let tpr = state.control.tpr();
+    let tpr = state.control.tpr(apic.tpr());
     if tpr != apic.tpr() {
         state.events.check |= apic.set_tpr(tpr).contains(Changed::RECHECK);
     }
