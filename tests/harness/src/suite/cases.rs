@@ -130,7 +130,11 @@ fn job(place: &Place, key: Key, cases: Vec<Case>, modules: ModuleSet) -> Result<
     request.modules = modules;
     request.load = false;
     request.kernel = if debug { Choice::Debug } else { Choice::Stock };
-    request.timeout = if long || debug { LONG_TIMEOUT } else { TIMEOUT };
+    request.timeout = match (long, debug) {
+        (false, false) => TIMEOUT,
+        (true, true) => 2 * LONG_TIMEOUT,
+        _ => LONG_TIMEOUT,
+    };
     let place = place.clone();
     let all = names.clone();
     Ok(Job {
