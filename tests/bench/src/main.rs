@@ -12,6 +12,8 @@
 //! (`KVM_GET_STATS_FD`) or by what the guest sees.
 
 #[cfg(target_arch = "x86_64")]
+mod boot;
+#[cfg(target_arch = "x86_64")]
 mod crowd;
 #[cfg(target_arch = "x86_64")]
 mod exits;
@@ -71,7 +73,8 @@ fn run(options: &Options) -> Result<bool> {
         .chain(objects::BENCHES)
         .chain(wakes::BENCHES)
         .chain(footprint::BENCHES)
-        .chain(crowd::BENCHES);
+        .chain(crowd::BENCHES)
+        .chain(boot::BENCHES);
     let chosen = |name: &str| {
         options.names.is_empty() || options.names.iter().any(|part| name.contains(part.as_str()))
     };

@@ -30,6 +30,12 @@ const LIMIT: Duration = Duration::from_secs(1800);
 const PROCESSORS: u32 = 4;
 const CROWD: &str = "crowd/";
 
+/// Start of the names of what runs guests under QEMU, which have a boot of their own, too.
+const BOOT: &str = "boot/";
+
+/// Memory of the machine for that, in MiB.
+const BOOT_MIB: u32 = 2048;
+
 /// On Intel each PAUSE exits: no guest but the one that measures it executes any.
 const KARGS: &str = "kvm_intel.ple_gap=4294967295 kvm_intel.ple_window=0";
 
@@ -108,14 +114,21 @@ fn measure(
     let program = build::program(place, machine.arch(), "bench")?;
     let mut names = names(&program)?;
     names.retain(|name| is_wanted(pattern, name));
+    if pattern.is_empty() && !machine.boots_linux_by_counting() {
+        names.retain(|name| !name.starts_with(BOOT));
+    }
+    let (boot, names): (Vec<_>, Vec<_>) =
+        names.into_iter().partition(|name| name.starts_with(BOOT));
     let (crowd, alone): (Vec<_>, Vec<_>) =
         names.into_iter().partition(|name| name.starts_with(CROWD));
-    for (names, smp) in [(alone, 1), (crowd, PROCESSORS)] {
-        if names.is_empty() {
-            continue;
-        }
+    for names in [alone, crowd, boot] {
+        let Some(first) = names.first() else { continue };
         let mut request = request(machine, modules);
-        request.smp = smp;
+        request.smp = if first.starts_with(CROWD) { PROCESSORS } else { 1 };
+        if first.starts_with(BOOT) {
+            request.guests = true;
+            request.mem_mib = Some(BOOT_MIB);
+        }
         request.files = vec![program.clone()];
         request.cmd = Some(format!("./bench {}", names.join(" ")));
         outcomes.extend(one_boot(place, modules, &request)?);

@@ -90,6 +90,10 @@ impl Machine for Bochs {
         &["bochs"]
     }
 
+    fn boots_linux_by_counting(&self) -> bool {
+        true
+    }
+
     fn boot(&self, spec: &BootSpec) -> Result<Running> {
         let machine = spec.tree.join("tests/machines/intel");
         let image = spec.dir.join("disk.img");

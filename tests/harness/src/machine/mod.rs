@@ -137,6 +137,11 @@ pub trait Machine: Send + Sync {
         }
     }
 
+    /// Whether a guest boots Linux in sensible time while the clock counts instructions.
+    fn boots_linux_by_counting(&self) -> bool {
+        false
+    }
+
     /// Memory when the user gives none, in MiB.
     fn default_mem_mib(&self) -> u32 {
         1024
