@@ -19,7 +19,8 @@ pub(crate) const DONE: &str = "sector: done";
 /// What a boot sector does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
-    /// Sums up memory, waits in HLT for ten timer interrupts, says so, and waits on.
+    /// Sums up memory, waits in HLT for ten timer interrupts, says so, and waits without more of them: where
+    /// fifty tick no other gets to start.
     Ticks,
     /// Loads an empty interrupt table and causes an exception.
     TripleFault,
@@ -133,6 +134,9 @@ mod x86 {
         "    cmpl 0x46c, %ebx",
         "    ja 3b",
         "    sector_say sector_ticks_done, sector_ticks_start",
+        "    inb $0x21, %al",
+        "    orb $1, %al",
+        "    outb %al, $0x21",
         "4:  hlt",
         "    jmp 4b",
         "sector_ticks_done: .ascii \"sector: done\\r\\n\"",
