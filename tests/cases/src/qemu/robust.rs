@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! VMMs that die and many of them at once: nothing is left behind.
 
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -111,6 +112,9 @@ pub(crate) fn balloon() -> Result<()> {
     const WHOLE: u64 = 512 << 20;
     const SMALL: u64 = 488 << 20;
     const GIVEN_KIB: u64 = 16 * 1024;
+    // The host would fill the holes again, given time, to make huge pages of what is around them.
+    const HOLES: &str = "/sys/kernel/mm/transparent_hugepage/khugepaged/max_ptes_none";
+    fs::write(HOLES, "0").context("keeping holes")?;
     let options = options(Image::Elf, "quiet")?.with("-device virtio-balloon-pci");
     let mut guest = Linux::boot(&options)?;
     guest.ask(&format!("start {SEED} 16"))?;
