@@ -121,13 +121,12 @@ fn measure(
         names.into_iter().partition(|name| name.starts_with(BOOT));
     let (crowd, alone): (Vec<_>, Vec<_>) =
         names.into_iter().partition(|name| name.starts_with(CROWD));
-    for names in [alone, crowd, boot] {
-        let Some(first) = names.first() else { continue };
-        let mut request = request(machine, modules);
-        request.smp = if first.starts_with(CROWD) { PROCESSORS } else { 1 };
-        if first.starts_with(BOOT) {
-            request.guests = true;
-            request.mem_mib = Some(BOOT_MIB);
+    let plain = Request { smp: 1, ..request(machine, modules) };
+    let many = Request { smp: PROCESSORS, ..plain.clone() };
+    let guests = Request { guests: true, mem_mib: Some(BOOT_MIB), ..plain.clone() };
+    for (names, mut request) in [(alone, plain), (crowd, many), (boot, guests)] {
+        if names.is_empty() {
+            continue;
         }
         request.files = vec![program.clone()];
         request.cmd = Some(format!("./bench {}", names.join(" ")));
