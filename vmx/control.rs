@@ -256,19 +256,15 @@ impl VmxControl {
         self.fields.note(Slot::EntryInfo, 0);
         self.vectoring = Event::NONE;
         let loaded = self.fields.vmcs().load(off.pinned());
-        for slot in [Slot::Rip, Slot::Rflags, Slot::Rsp] {
-            self.fields.note(slot, loaded.read(slot.field()));
-        }
+        let note = |slot: Slot| self.fields.note(slot, loaded.read(slot.field()));
+        [Slot::Rip, Slot::Rflags, Slot::Rsp].into_iter().for_each(note);
         gprs[RSP] = self.fields.get(Slot::Rsp);
         match self.reason {
             Some(reason) if !reason.is_failed_entry() => {
                 self.vectoring = Event::from_bits(loaded.read(Slot::VectoringInfo.field()));
                 if reason.is_instruction() {
                     // What going on behind it takes.
-                    for slot in [Slot::InstructionLength, Slot::Interruptibility] {
-                        self.fields.note(slot, loaded.read(slot.field()));
-                    }
-                    let note = |slot: Slot| self.fields.note(slot, loaded.read(slot.field()));
+                    [Slot::InstructionLength, Slot::Interruptibility].into_iter().for_each(note);
                     match reason.exit() {
                         Exit::Io | Exit::ApicAccess => note(Slot::Qualification),
                         Exit::EptMisconfiguration => note(Slot::GuestPhysical),

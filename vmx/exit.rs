@@ -75,11 +75,9 @@ enum ApicPage {
 /// What the exit for an access to the APIC's page says.
 #[inline]
 fn apic_access(control: &VmxControl) -> ApicPage {
-    /// Where in the page the EOI register is.
-    const EOI: u16 = 0xb0;
     let access = ApicAccess(control.qualification());
     let (kind, offset) = (access.kind(), access.offset());
-    if kind == ApicAccessKind::Write && offset == EOI && params::FASTEOI.get() {
+    if kind == ApicAccessKind::Write && offset == page::EOI && params::FASTEOI.get() {
         return ApicPage::End;
     }
     let how = match kind {
@@ -117,7 +115,7 @@ pub(crate) fn handle(cx: &mut Cx<'_, Vmx>) -> Result<Next> {
         }
         Exit::ApicAccess => match apic_access(&cx.state.control) {
             ApicPage::End => exit::apic::end(cx),
-            ApicPage::Other(touched) => exit::apic::access(cx, touched),
+            ApicPage::Other(touched) => exit::page_fault::device(cx, touched),
         },
         Exit::Rdmsr => exit::msr::read(cx),
         Exit::Wrmsr => exit::msr::write(cx),

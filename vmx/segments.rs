@@ -4,7 +4,7 @@
 
 use crate::fields::Fields;
 use kvm_emulate::Table;
-use vmx_arch::field::Slot;
+use vmx_arch::{check::LONG, field::Slot};
 use x86_defs::{SegReg, Segment};
 
 /// Selector, base, limit and access rights.
@@ -31,9 +31,6 @@ pub(crate) const fn table(table: Table) -> (Slot, Slot) {
 
 /// Bits of the access rights that hold the privilege level.
 const DPL: u64 = 3 << 5;
-
-/// Bit of the access rights of CS for 64-bit code.
-const LONG: u64 = 1 << 13;
 
 /// Whether CS has 64-bit code, if long mode is on.
 #[inline]

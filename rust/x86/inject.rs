@@ -154,9 +154,7 @@ pub fn deliver<V: Vendor>(cx: &mut Cx<'_, V>) {
             deliver_interrupt(cx);
         }
     }
-    open_windows(cx);
-    apic::before_entry(cx, Wait::Allowed);
-    apic::timer::wait(cx.state);
+    finish(cx, Wait::Allowed);
 }
 
 /// The same in any context, if nothing waits but interrupts of a local APIC; whether that is
@@ -181,10 +179,16 @@ pub(crate) fn deliver_at_once<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
             interrupt(cx, vector);
         }
     }
-    open_windows(cx);
-    apic::before_entry(cx, Wait::Never);
-    apic::timer::wait(cx.state);
+    finish(cx, Wait::Never);
     true
+}
+
+/// It is known what is delivered: what follows from that.
+#[inline]
+fn finish<V: Vendor>(cx: &mut Cx<'_, V>, wait: Wait) {
+    open_windows(cx);
+    apic::before_entry(cx, wait);
+    apic::timer::wait(cx.state);
 }
 
 /// Puts what the pending exception reports where the guest finds it.

@@ -113,7 +113,8 @@ const TR: usize = 7;
 /// Bits of access rights.
 const CODE_OR_DATA: u64 = 1 << 4;
 const PRESENT: u64 = 1 << 7;
-const LONG: u64 = 1 << 13;
+/// 64-bit code, in CS.
+pub const LONG: u64 = 1 << 13;
 const DEFAULT_32: u64 = 1 << 14;
 const GRANULAR: u64 = 1 << 15;
 const UNUSABLE: u64 = 1 << 16;

@@ -161,12 +161,7 @@ impl Config {
         let pin =
             allowed(MSR_PINBASED_CTLS).choose(PIN.bits(), pins.bits()).map_err(Unusable::Pin)?;
         let primary = Self::primary(basic, allowed).map_err(Unusable::Primary)?;
-        let mut unwanted = Self::unwanted(caps, wanted);
-        // What is to be won is the task priority without an exit.
-        unwanted.set(
-            Secondary::VIRTUALIZE_APIC,
-            !wanted.apic_page || primary & Primary::TPR_SHADOW.bits() == 0,
-        );
+        let unwanted = Self::unwanted(caps, wanted, primary);
         let secondary = allowed(MSR_PROCBASED_CTLS2)
             .choose(0, (SECONDARY & caps.secondary & !unwanted).bits())
             .map_err(|_| Unusable::NoEpt)?;
@@ -183,12 +178,15 @@ impl Config {
         })
     }
 
-    /// Secondary controls that are left out.
-    fn unwanted(caps: &VmxCaps, wanted: Wanted) -> Secondary {
+    /// Secondary controls that are left out beside these primary ones.
+    fn unwanted(caps: &VmxCaps, wanted: Wanted, primary: u32) -> Secondary {
+        // What is to be won by the page is the task priority without an exit.
+        let has_shadow = primary & Primary::TPR_SHADOW.bits() != 0;
         let mut unwanted = Secondary::empty();
         unwanted.set(Secondary::VPID, !wanted.vpid);
         unwanted.set(Secondary::PAUSE_LOOP, !wanted.pause_loop);
         unwanted.set(Secondary::PML, !caps.paging.dirty_log);
+        unwanted.set(Secondary::VIRTUALIZE_APIC, !(wanted.apic_page && has_shadow));
         unwanted
     }
 

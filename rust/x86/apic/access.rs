@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The register page of xAPIC mode.
 
-use super::{carry_out, changed, is_quick_write, timer::Clock, vapic};
+use super::{carry_out, changed, is_quick_write, page, timer::Clock, vapic};
 use crate::{
     mailbox,
     state::{Cx, VcpuState},
@@ -11,9 +11,6 @@ use kvm_emulate::io::Fragment;
 use kvm_irqchip::lapic::Changed;
 use kvm_sys::x86::trace::kvm_apic;
 use x86_defs::msr;
-
-/// The register whose writes end interrupts.
-const EOI: u32 = 0xb0;
 
 /// An access to the registers of the local APIC; the data of a read.
 ///
@@ -37,7 +34,7 @@ pub(crate) fn access<V: Vendor>(cx: &mut Cx<'_, V>, access: &Fragment) -> u64 {
 /// The guest writes to the EOI register; what doesn't matter.
 #[inline]
 pub(crate) fn end<V: Vendor>(cx: &mut Cx<'_, V>) {
-    kvm_apic(|| (1, EOI, 0));
+    kvm_apic(|| (1, page::EOI.into(), 0));
     let Some(apic) = &mut cx.state.apic else { return };
     let effects = apic.write_eoi();
     carry_out(cx, effects);

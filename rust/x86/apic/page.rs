@@ -18,6 +18,10 @@ use kernel::error::Result;
 use kvm_core::vm::Vm;
 use kvm_irqchip::lapic::{ApicBase, Mode, DEFAULT_ADDRESS};
 use kvm_paging::addr::{Gpa, PAGE_SIZE};
+use x86_defs::msr;
+
+/// Offset of the EOI register: registers have the numbers of their MSRs, 16 bytes apart.
+pub const EOI: u16 = ((msr::X2APIC_EOI - msr::X2APIC_BASE) << 4) as u16;
 
 /// Physical address of the page that a new vCPU of `vm` finds where its local APIC is; `None` if
 /// userspace has that.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Accesses to the local APIC's [page](crate::apic::page) that the processor tells of.
+//! EOI by a write to the local APIC's [page](crate::apic::page) that the processor tells of. Its other
+//! accesses are those to a [device](super::page_fault::device).
 
-use super::page_fault::{self, Touched};
 use crate::{apic, emulate, outcome::Next, state::Cx, vendor::Vendor};
 use kernel::error::Result;
 use x86_defs::msr;
@@ -24,13 +24,4 @@ pub(crate) fn end_at_once<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
         apic::end(cx);
     }
     is_quick
-}
-
-/// Another access.
-///
-/// # Errors
-///
-/// Those of [`emulate::instruction`].
-pub fn access<V: Vendor>(cx: &mut Cx<'_, V>, touched: Touched) -> Result<Next> {
-    page_fault::device(cx, touched)
 }

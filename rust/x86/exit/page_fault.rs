@@ -56,7 +56,11 @@ pub(crate) fn at_once<V: Vendor>(cx: &mut Cx<'_, V>, touched: Touched) -> bool {
 
 /// An access to a device: an instruction's, which is emulated. The delivery of an event
 /// can't be: its descriptors and its stack have to be memory.
-pub(super) fn device<V: Vendor>(cx: &mut Cx<'_, V>, touched: Touched) -> Result<Next> {
+///
+/// # Errors
+///
+/// Those of [`emulate::instruction`].
+pub fn device<V: Vendor>(cx: &mut Cx<'_, V>, touched: Touched) -> Result<Next> {
     let Touched { gpa, is_final, .. } = touched;
     if cx.state.events.injected.is_none() {
         return emulate::access(cx, is_final.then_some(gpa));

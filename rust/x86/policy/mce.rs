@@ -138,6 +138,11 @@ impl<B: DerefMut<Target = [Bank]>> Mce<B> {
         self.banks.get_mut(number).ok_or(Refusal::Invalid)
     }
 
+    fn ctl2(&self, number: u32) -> Result<u32, Refusal> {
+        let number = self.number(number)?;
+        self.ctl2.get(number).copied().ok_or(Refusal::Invalid)
+    }
+
     fn ctl2_mut(&mut self, number: u32) -> Result<&mut u32, Refusal> {
         let number = self.number(number)?;
         self.ctl2.get_mut(number).ok_or(Refusal::Invalid)
@@ -164,10 +169,7 @@ impl<B: DerefMut<Target = [Bank]>> Mce<B> {
             msr::MCG_CTL if guest && self.cap & CAP_CTL == 0 => Err(Refusal::Invalid),
             msr::MCG_CTL => Ok(self.ctl),
             0x280..=0x29f if guest && self.cap & CAP_CMCI == 0 => Err(Refusal::Invalid),
-            0x280..=0x29f => {
-                let number = self.number(index & 0x1f)?;
-                self.ctl2.get(number).map(|ctl2| (*ctl2).into()).ok_or(Refusal::Invalid)
-            }
+            0x280..=0x29f => self.ctl2(index & 0x1f).map(u64::from),
             0x400..=0x47f => {
                 let bank = self.bank(index >> 2 & 0x1f)?;
                 Ok(match index & 3 {
@@ -239,7 +241,7 @@ impl<B: DerefMut<Target = [Bank]>> Mce<B> {
     /// [`InvalidMce`] for a bank that isn't there and a status that isn't valid.
     pub fn inject(&mut self, error: &MachineError, enabled: bool) -> Result<Injected, InvalidMce> {
         let (cap, ctl, in_progress) = (self.cap, self.ctl, self.status & MCG_MCIP != 0);
-        let ctl2 = *self.ctl2_mut(error.bank.into()).map_err(|_| InvalidMce)?;
+        let ctl2 = self.ctl2(error.bank.into()).map_err(|_| InvalidMce)?;
         let bank = self.bank_mut(error.bank.into()).map_err(|_| InvalidMce)?;
         if error.status & STATUS_VAL == 0 {
             return Err(InvalidMce);
