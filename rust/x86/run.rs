@@ -44,6 +44,8 @@ pub(crate) fn run<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<u32> {
     let hooks = steal::Hooks { vm: &vm, vcpu };
     let result = with_hooks(vm.arch().hooks(), &hooks, || {
         let result = with_loaded(cx, |cx| &mut cx.state.fpu, run_loop);
+        // What was offered for an entry that didn't come to be is not to be saved.
+        apic::withdraw(cx);
         V::Control::left(vcpu.shared().control(), PreemptOff::new().pinned());
         result
     });

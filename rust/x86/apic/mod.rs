@@ -195,6 +195,15 @@ fn take_in_priority<V: Vendor>(state: &mut VcpuState<V>) {
     }
 }
 
+/// Before userspace sees the vCPU: takes back what was shown to the guest for an entry that
+/// something prevented. The next one, here or where the vCPU moves to, shows it again.
+#[inline]
+pub(crate) fn withdraw<V: Vendor>(cx: &mut Cx<'_, V>) {
+    if cx.state.link.pv_eoi.is_armed() {
+        pv_eoi::take_in(cx);
+    }
+}
+
 /// Before an entry, once it is known which event is delivered: what the guest is to
 /// see without an exit, as far as guest memory that is there at once will do.
 pub(crate) fn before_entry<V: Vendor>(cx: &mut Cx<'_, V>, wait: Wait) {

@@ -2,6 +2,7 @@
 //! What KVM offers to guests that know of it: clock, steal time, ends of interrupts, wake-ups, IPIs,
 //! and page faults that don't stop a whole vCPU.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -24,6 +25,7 @@ pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-pv-wall-clock", wall_clock),
     Case::guest("x86/micro-pv-steal-time", steal_time),
     Case::guest("x86/micro-pv-eoi", eoi),
+    Case::guest("x86/micro-pv-eoi-kicked", eoi_kicked),
     Case::guest("x86/micro-pv-kick", kick),
     Case::guest("x86/micro-pv-send-ipi", send_ipi),
     Case::guest("x86/micro-pv-yield", sched_yield),
@@ -300,12 +302,13 @@ fn steal_time() -> Result<()> {
     Ok(())
 }
 
-/// The end of an interrupt without an exit: a bit that KVM sets and the guest clears.
-fn eoi() -> Result<()> {
-    let (vm, mut vcpu) = with_irqchip(guest!(64;
+/// A guest that sends itself interrupts, whose ends need no exit: with R12 set it tells of each.
+fn with_eoi() -> Result<(Vm, Vcpu)> {
+    let (vm, vcpu) = with_irqchip(guest!(64;
         "mov ebx, 0xfee00000", "mov dword ptr [rbx + 0xf0], 0x1ff",
         "mov ecx, {msr}", "mov eax, {data} + 1", "xor edx, edx", "wrmsr", "sti",
-        "2:", "mov dword ptr [rbx + 0x300], 0x44041", "nop", "out 0x10, al", "jmp 2b";
+        "2:", "mov dword ptr [rbx + 0x300], 0x44041", "nop",
+        "test r12, r12", "jz 2b", "out 0x10, al", "jmp 2b";
         msr = EOI, data = DATA
     ))?;
     need(&vm, HAS_EOI, "EOI by memory")?;
@@ -317,6 +320,13 @@ fn eoi() -> Result<()> {
             "2:", "mov dword ptr [rbx + 0xb0], 0", "iretq"; data = DATA
         ),
     )?;
+    Ok((vm, vcpu))
+}
+
+/// The end of an interrupt without an exit: a bit that KVM sets and the guest clears.
+fn eoi() -> Result<()> {
+    let (_vm, mut vcpu) = with_eoi()?;
+    vcpu.change_regs(|regs| regs.r12 = 1)?;
     for round in 1..=10 {
         vcpu.expect_out(0x10, &[1 | DATA as u8])?;
         check_eq!(vcpu.regs()?.r15, round);
@@ -325,6 +335,36 @@ fn eoi() -> Result<()> {
     // An exit that comes between takes the offer back.
     let saved = vcpu.regs()?.r14;
     ensure!(saved >= 5, "{saved} of 10 ends without an exit");
+    Ok(())
+}
+
+/// Outside the guest the bit is clear, also when the guest was about to be entered: who saves the
+/// guest then would have it skip an end that nobody at its new place knows of.
+fn eoi_kicked() -> Result<()> {
+    const ROUNDS: u32 = 3000;
+    let (vm, mut vcpu) = with_eoi()?;
+    let runner = pthread_self();
+    let is_over = AtomicBool::new(false);
+    let result = thread::scope(|scope| {
+        scope.spawn(|| {
+            for wait in (0..400).cycle() {
+                if is_over.load(Ordering::Relaxed) {
+                    return;
+                }
+                let _ = pthread_kill(runner, KICK);
+                (0..wait).for_each(|_| std::hint::spin_loop());
+            }
+        });
+        let result = (0..ROUNDS).try_for_each(|round| -> Result<()> {
+            check_eq!(vcpu.try_run()?, Err(Errno::EINTR));
+            check_eq!(vm.ram().read::<u32>(DATA)?, 0, "round {round}: the bit");
+            Ok(())
+        });
+        is_over.store(true, Ordering::Relaxed);
+        result
+    });
+    result?;
+    ensure!(vcpu.regs()?.r15 > 0, "the guest had no interrupts");
     Ok(())
 }
 
