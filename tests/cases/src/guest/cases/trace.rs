@@ -68,6 +68,10 @@ impl Trace {
         if !Path::new(TRACEFS).join("events/kvm").is_dir() {
             return Err(Skip("the kernel has no tracepoints of KVM".into()).into());
         }
+        // Threads' names are noted when the scheduler switches between them: the kernel patches that
+        // place for it, which an emulated machine may not survive (docs/machines.md).
+        let names = Path::new(TRACEFS).join("options/record-cmd");
+        fs::write(&names, "0").with_context(|| format!("{}", names.display()))?;
         let trace = Self(Path::new(TRACEFS).join("instances/kvm-case"));
         fs::create_dir(&trace.0).context("making a trace")?;
         for event in events {
