@@ -43,12 +43,10 @@ pub(crate) fn end<V: Vendor>(cx: &mut Cx<'_, V>) {
 /// Whether an access to a register is over at once: it takes no lock and can't wait.
 #[inline]
 pub(crate) fn is_quick<V: Vendor>(state: &VcpuState<V>, address: u64, is_write: bool) -> bool {
-    /// The task priority, of which userspace may want to hear.
-    const TPR: u32 = 0x80;
     /// The upper half of the interrupt command.
     const ICR_HIGH: u32 = 0x310;
     match (address & 0xfff) as u32 {
-        register if !is_write => register & !0xf != TPR,
+        _ if !is_write => true,
         ICR_HIGH => true,
         register if register & 0xf == 0 => {
             is_quick_write(state, msr::X2APIC_BASE.wrapping_add(register >> 4))
@@ -65,8 +63,9 @@ fn read<V: Vendor>(cx: &mut Cx<'_, V>, offset: u32, len: u32) -> u64 {
     if !what.is_empty() {
         if what.contains(Changed::TPR) {
             vapic::accessed(cx, false);
+        } else {
+            changed(cx, what);
         }
-        changed(cx, what);
     }
     kvm_apic(|| (0, offset, value.into()));
     value.into()

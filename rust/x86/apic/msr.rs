@@ -76,7 +76,11 @@ pub(crate) fn is_quick_write<V: Vendor>(state: &VcpuState<V>, index: u32) -> boo
     match index {
         // The IOAPIC and userspace have locks.
         msr::X2APIC_EOI => state.apic.as_ref().is_some_and(LocalApic::ends_quietly),
-        msr::X2APIC_ICR | msr::X2APIC_SELF_IPI | msr::X2APIC_TMICT | msr::TSC_DEADLINE => true,
+        msr::X2APIC_TPR
+        | msr::X2APIC_ICR
+        | msr::X2APIC_SELF_IPI
+        | msr::X2APIC_TMICT
+        | msr::TSC_DEADLINE => true,
         _ => false,
     }
 }

@@ -118,6 +118,8 @@ msrs! {
     TSC_DEADLINE = 0x6e0;
     /// First x2APIC register.
     X2APIC_BASE = 0x800;
+    /// Task priority, in x2APIC mode.
+    X2APIC_TPR = 0x808;
     /// End of interrupt, in x2APIC mode.
     X2APIC_EOI = 0x80b;
     /// Interrupt command, in x2APIC mode.
