@@ -41,7 +41,7 @@ use vmx_arch::{
     exit::{Exit, Reason},
     field::Slot,
 };
-use vmx_hw::{flush_ept, flush_vpid, Entering, ModificationLog, Vmcs, LOG_ENTRIES};
+use vmx_hw::{flush_ept, flush_vpid, Entering, Loaded, ModificationLog, Vmcs, LOG_ENTRIES};
 use x86_defs::{msr, Cr0, Cr4, Efer, Rflags, SegReg, Segment, TableReg, Vector};
 
 mod event;
@@ -248,33 +248,11 @@ impl VmxControl {
         self.fields.set(Slot::TimerValue, self.global.config.timer.counts(left).into());
     }
 
-    /// Keeps what the exit says and most handlers need.
+    /// After an exit that left `vectoring`: what isn't in a field.
     #[inline]
-    fn take_exit(&mut self, gprs: &mut Gprs, off: &IrqOff) {
-        self.fields.exited();
-        // An exit leaves nothing to be delivered.
-        self.fields.note(Slot::EntryInfo, 0);
-        self.vectoring = Event::NONE;
-        let loaded = self.fields.vmcs().load(off.pinned());
-        let note = |slot: Slot| self.fields.note(slot, loaded.read(slot.field()));
-        [Slot::Rip, Slot::Rflags, Slot::Rsp].into_iter().for_each(note);
+    fn exited(&mut self, gprs: &mut Gprs, vectoring: Event, off: &IrqOff) {
+        self.vectoring = vectoring;
         gprs[RSP] = self.fields.get(Slot::Rsp);
-        match self.reason {
-            Some(reason) if !reason.is_failed_entry() => {
-                self.vectoring = Event::from_bits(loaded.read(Slot::VectoringInfo.field()));
-                if reason.is_instruction() {
-                    // What going on behind it takes.
-                    [Slot::InstructionLength, Slot::Interruptibility].into_iter().for_each(note);
-                    match reason.exit() {
-                        Exit::Io | Exit::ApicAccess => note(Slot::Qualification),
-                        Exit::EptMisconfiguration => note(Slot::GuestPhysical),
-                        _ => {}
-                    }
-                }
-            }
-            // The processor may have left it.
-            _ => self.fields.forget(Slot::EntryInfo),
-        }
         if self.rare {
             self.after_rare_exit(off);
         }
@@ -282,6 +260,31 @@ impl VmxControl {
             self.tpr = self.virtual_apic.bytes().get(TPR).copied().unwrap_or(0);
         }
     }
+}
+
+/// Takes what the exit says and most handlers need; the event whose delivery it interrupted.
+#[inline]
+fn take_exit(fields: &Fields, loaded: &Loaded<'_>, reason: Option<Reason>) -> Event {
+    fields.exited();
+    let note = |slot: Slot| fields.note(slot, loaded.read(slot.field()));
+    [Slot::Rip, Slot::Rflags, Slot::Rsp].into_iter().for_each(note);
+    let Some(reason) = reason.filter(|reason| !reason.is_failed_entry()) else {
+        // The processor may have left what was to be delivered.
+        fields.forget(Slot::EntryInfo);
+        return Event::NONE;
+    };
+    // An exit leaves nothing of that.
+    fields.note(Slot::EntryInfo, 0);
+    if reason.is_instruction() {
+        // What going on behind it takes.
+        [Slot::InstructionLength, Slot::Interruptibility].into_iter().for_each(note);
+        match reason.exit() {
+            Exit::Io | Exit::ApicAccess => note(Slot::Qualification),
+            Exit::EptMisconfiguration => note(Slot::GuestPhysical),
+            _ => {}
+        }
+    }
+    Event::from_bits(loaded.read(Slot::VectoringInfo.field()))
 }
 
 impl Control for VmxControl {
@@ -749,7 +752,8 @@ impl Control for VmxControl {
             reason
         });
         shared.segments.after_exit(off);
-        self.take_exit(gprs, off);
+        let vectoring = take_exit(&self.fields, &loaded, self.reason);
+        self.exited(gprs, vectoring, off);
     }
 
     #[inline]

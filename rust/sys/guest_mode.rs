@@ -82,12 +82,48 @@ pub fn timing_exit(_off: &IrqOff) {
 /// that could be traced.
 #[inline(always)]
 pub fn in_guest<R>(_off: &IrqOff, guest: impl FnOnce() -> R) -> R {
-    // SAFETY: Interrupts are off; undone below.
-    unsafe { kvm_helper_guest_state_enter() };
+    if tracking::is_on() {
+        // SAFETY: Interrupts are off; undone below.
+        unsafe { kvm_helper_guest_state_enter() };
+    }
     let result = guest();
-    // SAFETY: Pairs with the call above.
-    unsafe { kvm_helper_guest_state_exit() };
+    if tracking::is_on() {
+        // SAFETY: Pairs with the call above.
+        unsafe { kvm_helper_guest_state_exit() };
+    }
     result
+}
+
+/// Whether anybody is to hear of entries and exits, which doesn't change once the kernel is up.
+#[cfg(all(CONFIG_X86_64, CONFIG_CONTEXT_TRACKING_USER, not(CONFIG_TRACE_IRQFLAGS)))]
+mod tracking {
+    use kernel::bindings;
+
+    #[repr(C)]
+    struct Key {
+        key: bindings::static_key_false,
+    }
+
+    #[allow(improper_ctypes, reason = "empty lock classes are within, by their address")]
+    extern "C" {
+        static context_tracking_key: Key;
+    }
+
+    /// Context tracking alone: a no-op that the kernel patches.
+    #[inline(always)]
+    pub(super) fn is_on() -> bool {
+        // SAFETY: C defined it.
+        unsafe { kernel::jump_label::static_branch_unlikely!(context_tracking_key, Key, key) }
+    }
+}
+
+#[cfg(not(all(CONFIG_X86_64, CONFIG_CONTEXT_TRACKING_USER, not(CONFIG_TRACE_IRQFLAGS))))]
+mod tracking {
+    /// Who watches the interrupt flag, if nobody else.
+    #[inline(always)]
+    pub(super) fn is_on() -> bool {
+        true
+    }
 }
 
 /// Tells RCU that the caller has no reference at the moment. It wants to know of one such

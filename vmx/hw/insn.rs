@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The VMX instructions. One that faults, because the kernel turned VMX off on its way
 //! down, does nothing, and neither does one that fails; reads give 0 then.
+//!
+//! What the processor keeps of a VMCS is no memory that a program knows, so accesses to its
+//! fields are none to memory (`nomem`); they stay in order among themselves all the same.
 
 use core::arch::asm;
 use kvm_sys::{on_fault, x86::EX_TYPE_DEFAULT};
@@ -23,7 +26,7 @@ pub(crate) unsafe fn vmread(field: Field) -> u64 {
             kind = const EX_TYPE_DEFAULT,
             value = inout(reg) value,
             field = in(reg) u64::from(field.encoding()),
-            options(nostack),
+            options(nomem, nostack),
         );
     }
     value
@@ -71,7 +74,7 @@ pub(crate) unsafe fn vmwrite(field: Field, value: u64) {
             kind = const EX_TYPE_DEFAULT,
             field = in(reg) u64::from(field.encoding()),
             value = in(reg) value,
-            options(nostack),
+            options(nomem, nostack),
         );
     }
 }
