@@ -9,6 +9,7 @@
 //!
 //! C header: `include/linux/moduleparam.h`.
 
+use crate::plain::Plain;
 use kernel::{
     bindings,
     error::{from_result, Result},
@@ -58,7 +59,7 @@ macro_rules! kinds {
             /// Its present value.
             #[inline]
             pub fn get(&self) -> $type {
-                self.value.load(Relaxed)
+                self.value.get()
             }
 
             /// Changes it, as for a feature that was asked for and isn't there:

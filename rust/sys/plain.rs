@@ -80,5 +80,5 @@ mod imp {
         };
     }
 
-    by_the_kernel!([] bool, [] u32, [] u64, [T] *mut T);
+    by_the_kernel!([] bool, [] i32, [] u32, [] u64, [T] *mut T);
 }

@@ -32,21 +32,21 @@ pub(crate) fn at_once<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
 
 /// The next loop may be longer.
 fn grow_window<V: Vendor>(cx: &mut Cx<'_, V>) {
-    let window = V::pause_windows().grown(cx.state.control.pause_window());
-    set_window(cx, window);
+    let old = cx.state.control.pause_window();
+    set_window(cx, old, V::pause_windows().grown(old));
 }
 
 /// The vCPU's thread was off its CPU.
 pub(crate) fn rested<V: Vendor>(cx: &mut Cx<'_, V>) {
-    let window = V::pause_windows().shrunk(cx.state.control.pause_window());
-    set_window(cx, window);
+    let old = cx.state.control.pause_window();
+    set_window(cx, old, V::pause_windows().shrunk(old));
 }
 
-fn set_window<V: Vendor>(cx: &mut Cx<'_, V>, window: u32) {
-    let old = cx.state.control.pause_window();
-    if window != old {
-        kvm_ple_window_update(|| (cx.vcpu.id(), window, old));
+fn set_window<V: Vendor>(cx: &mut Cx<'_, V>, old: u32, window: u32) {
+    if window == old {
+        return;
     }
+    kvm_ple_window_update(|| (cx.vcpu.id(), window, old));
     cx.state.control.set_pause_window(window);
     cx.vcpu.shared().set_spun(window != V::pause_windows().first);
 }
