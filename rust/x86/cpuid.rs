@@ -86,7 +86,7 @@ pub(crate) fn answer<V: Vendor>(cx: &Cx<'_, V>, leaf: u32, subleaf: u32) -> [u32
     let Ok(host) = host::get() else { return [0; 4] };
     let layout = host.supported.xstate();
     let CpuidRegs { eax, ebx, ecx, edx } =
-        cx.state.cpuid.table.execute(leaf, subleaf, &runtime(cx), layout);
+        cx.state.cpuid.table.execute(leaf, subleaf, || runtime(cx), layout);
     [eax, ebx, ecx, edx]
 }
 

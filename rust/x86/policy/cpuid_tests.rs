@@ -248,7 +248,7 @@ fn guest_sees_its_own_state() {
     let supported = Supported::new(host, &amd_caps());
     let guest = linked(supported_table(&supported)).unwrap();
     let layout = supported.xstate();
-    let ask = |leaf, sub, now: &Runtime| guest.execute(leaf, sub, now, layout);
+    let ask = |leaf, sub, now: &Runtime| guest.execute(leaf, sub, || *now, layout);
 
     let mut state = now();
     assert_eq!(ask(1, 0, &state).ecx & F::OSXSAVE.mask(), 0);
@@ -301,7 +301,7 @@ fn out_of_range_by_vendor() {
     let intel = linked(table(CpuVendor::Intel)).unwrap();
     let amd = linked(table(CpuVendor::Amd)).unwrap();
     let ask = |guest: &GuestCpuid<Vec<_>, Vec<u16>>, leaf, sub| {
-        guest.execute(leaf, sub, &now(), &layout).eax
+        guest.execute(leaf, sub, now, &layout).eax
     };
     for leaf in [8, 0x3fff_ffff, 0x4000_0002, 0x4000_0100, 0x8000_0005, 0xc000_0000, u32::MAX] {
         assert_eq!(ask(&intel, leaf, 0), 0x77, "{leaf:x}");
@@ -321,10 +321,10 @@ fn topology_leaves_answer_for_missing_levels() {
     let mut level = entry(0xb, 1, 1, 4);
     level.edx = 0x33;
     let guest = linked(vec![leaf0(0xb, CpuVendor::Intel), level]).unwrap();
-    let answer = guest.execute(0xb, 0x105, &now(), &layout);
+    let answer = guest.execute(0xb, 0x105, now, &layout);
     assert_eq!(answer, CpuidRegs { ecx: 5, edx: 0x33, ..CpuidRegs::ZERO });
     // Also when a leaf out of range is redirected there.
-    let answer = guest.execute(0x20, 2, &now(), &layout);
+    let answer = guest.execute(0x20, 2, now, &layout);
     assert_eq!(answer, CpuidRegs { ecx: 2, edx: 0x33, ..CpuidRegs::ZERO });
 }
 
@@ -432,7 +432,7 @@ proptest! {
         if let Ok(guest) = linked(table.as_slice()) {
             let supported = Supported::new(host, &amd_caps());
             let state = Runtime { xcr0, xss, ..now() };
-            guest.execute(leaf, subleaf, &state, supported.xstate());
+            guest.execute(leaf, subleaf, || state, supported.xstate());
             let facts = GuestFeatures::new(&guest, &supported, &FeatureSet::EMPTY, true);
             prop_assert_eq!(facts.xcr0 & !supported.xcr0(), 0);
         }

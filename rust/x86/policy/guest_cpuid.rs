@@ -156,12 +156,12 @@ impl<S: Deref<Target = [CpuidEntry2]>, N: DerefMut<Target = [u16]>> GuestCpuid<S
     /// What the CPUID instruction returns.
     ///
     /// A leaf out of range is answered with the highest basic one where Intel's
-    /// rules hold, with zeros where AMD's do.
+    /// rules hold, with zeros where AMD's do. `now` is asked for leaves that show it only.
     pub fn execute(
         &self,
         function: u32,
         index: u32,
-        now: &Runtime,
+        now: impl FnOnce() -> Runtime,
         layout: &XstateLayout,
     ) -> CpuidRegs {
         if let Some(entry) = self.find(function, index) {
@@ -186,7 +186,7 @@ impl<S: Deref<Target = [CpuidEntry2]>, N: DerefMut<Target = [u16]>> GuestCpuid<S
         now: &Runtime,
         layout: &XstateLayout,
     ) -> Option<CpuidRegs> {
-        Some(self.patched(self.find(function, index)?, now, layout))
+        Some(self.patched(self.find(function, index)?, || *now, layout))
     }
 
     /// The leaf that answers for one out of range, if any does.
@@ -277,9 +277,18 @@ impl<S: Deref<Target = [CpuidEntry2]>, N: DerefMut<Target = [u16]>> GuestCpuid<S
     }
 
     #[inline]
-    fn patched(&self, entry: &CpuidEntry2, now: &Runtime, layout: &XstateLayout) -> CpuidRegs {
+    fn patched(
+        &self,
+        entry: &CpuidEntry2,
+        now: impl FnOnce() -> Runtime,
+        layout: &XstateLayout,
+    ) -> CpuidRegs {
         let mut regs = CpuidRegs::of(entry);
-        self.patch_kept(entry, &mut regs, now, layout);
+        if !matches!(entry.function, 1 | 7 | 0xd) && Some(entry.function) != self.pv_leaf() {
+            return regs;
+        }
+        let now = now();
+        self.patch_kept(entry, &mut regs, &now, layout);
         if now.tsx_hidden && entry.function == 7 && entry.index == 0 {
             regs.ebx &= !(F::RTM.mask() | F::HLE.mask());
         }
