@@ -12,6 +12,7 @@ use kvm_core::{
     vm::Vm,
     wiring::{Delivery, Source, Wiring},
 };
+use kvm_sys::irq::IrqOff;
 use kvm_uapi::irq::RoutingEntry;
 
 /// There are no in-kernel devices on a bus.
@@ -107,7 +108,13 @@ impl Wiring<Self> for Sie {
         match device {}
     }
 
-    fn device_read(_vm: &Vm<Self>, device: Device, _address: u64, _data: &mut [u8]) -> bool {
+    fn device_read(
+        _vm: &Vm<Self>,
+        device: Device,
+        _address: u64,
+        _data: &mut [u8],
+        _off: Option<&IrqOff>,
+    ) -> bool {
         match device {}
     }
 }

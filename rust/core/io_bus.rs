@@ -18,6 +18,7 @@ use kvm_event::{
 };
 use kvm_sys::{
     eventfd::EventFd,
+    irq::IrqOff,
     rcu_cell::{RcuCell, Unpublished, Writer},
 };
 
@@ -204,7 +205,26 @@ impl<A: Arch> Io<A> {
         let (bus, length) = (self.bus(space), data.len());
         (0..).map_while(|skip| bus.handler(address, length, skip)).any(|handler| match handler {
             Handler::Coalesced => false,
-            Handler::Device(device) => A::Wiring::device_read(vm, device, address, data),
+            Handler::Device(device) => A::Wiring::device_read(vm, device, address, data, None),
+        })
+    }
+
+    /// The same in any context in which interrupts are off and spin locks may be taken.
+    #[inline]
+    pub fn read_at_once(
+        &self,
+        vm: &Vm<A>,
+        space: Space,
+        address: u64,
+        data: &mut [u8],
+        off: &IrqOff,
+    ) -> bool {
+        let Some(table) = self.bus(space).table.read_in(off) else { return false };
+        ranges::find(&table.handlers, address, data.len() as u64).any(|handler| match handler {
+            Handler::Coalesced => false,
+            Handler::Device(device) => {
+                A::Wiring::device_read(vm, *device, address, data, Some(off))
+            }
         })
     }
 
@@ -221,12 +241,12 @@ impl<A: Arch> Io<A> {
     }
 
     /// A guest's write of `size` bytes, 1 to 8; whether an eventfd took it. From any context in
-    /// which spin locks may be taken.
+    /// which interrupts are off and spin locks may be taken.
     #[inline]
-    pub fn signal(&self, space: Space, address: u64, value: u64, size: u8) -> bool {
+    pub fn signal(&self, space: Space, address: u64, value: u64, size: u8, off: &IrqOff) -> bool {
         let bytes = value.to_le_bytes();
         let Some(data) = bytes.get(..size.into()) else { return false };
-        self.bus(space).table.read().is_some_and(|table| {
+        self.bus(space).table.read_in(off).is_some_and(|table| {
             let signal = matching::find(&table.signals, address, data);
             signal.map(|signal| signal.event.signal()).is_some()
         })
@@ -240,8 +260,9 @@ impl<A: Arch> Io<A> {
         &self,
         address: u64,
         first: impl FnOnce() -> Option<R>,
+        off: &IrqOff,
     ) -> Option<R> {
-        let table = self.mmio.table.read()?;
+        let table = self.mmio.table.read_in(off)?;
         let signal = matching::find_any_length(&table.signals, address)?;
         first().inspect(|_| signal.event.signal())
     }
@@ -249,8 +270,8 @@ impl<A: Arch> Io<A> {
     /// Whether an eventfd or a device of the architecture is at an address: what serves an
     /// access by itself.
     #[inline]
-    pub fn is_served_at_once(&self, space: Space, address: u64) -> bool {
-        self.bus(space).table.read().is_some_and(|table| {
+    pub fn is_served_at_once(&self, space: Space, address: u64, off: &IrqOff) -> bool {
+        self.bus(space).table.read_in(off).is_some_and(|table| {
             matching::is_any_at(&table.signals, address)
                 || ranges::find(&table.handlers, address, 1)
                     .any(|handler| matches!(handler, Handler::Device(_)))

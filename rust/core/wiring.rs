@@ -8,6 +8,7 @@ use crate::{
 };
 use kernel::{error::Result, prelude::*, sync::ArcBorrow};
 use kvm_event::stats::Statistics;
+use kvm_sys::irq::IrqOff;
 use kvm_uapi::{
     ioctl::{
         x86::{KVM_REGISTER_COALESCED_MMIO, KVM_UNREGISTER_COALESCED_MMIO},
@@ -161,9 +162,15 @@ pub trait Wiring<A: Arch>: 'static {
     /// on the bus. No lock is held.
     fn device_write(vm: &Vm<A>, device: Self::Device, address: u64, data: &[u8]) -> bool;
 
-    /// A guest's read from a device; whether the device answers. As above, and from any context
-    /// in which spin locks may be taken.
-    fn device_read(vm: &Vm<A>, device: Self::Device, address: u64, data: &mut [u8]) -> bool;
+    /// A guest's read from a device; whether the device answers. As above. `off`: interrupts are
+    /// known to be off, and spin locks may be taken.
+    fn device_read(
+        vm: &Vm<A>,
+        device: Self::Device,
+        address: u64,
+        data: &mut [u8],
+        off: Option<&IrqOff>,
+    ) -> bool;
 }
 
 /// The ioctls of a VM that concern its wiring; `None` for all others.

@@ -4,7 +4,7 @@
 //! C header: `include/linux/irqflags.h`.
 
 use crate::preempt::Pinned;
-use kernel::types::NotThreadSafe;
+use kernel::{interrupt::LocalInterruptDisabled, sync::SpinLockIrq, types::NotThreadSafe};
 
 /// Whether spin locks spin, so that they can be taken with interrupts off; on real-time kernels
 /// they sleep, but for raw ones.
@@ -30,6 +30,13 @@ impl IrqOff {
         unsafe { Pinned::new() }
     }
 
+    /// The same for the kernel's own types.
+    #[inline]
+    fn token(&self) -> &LocalInterruptDisabled {
+        // SAFETY: They are off, by the invariant, until the borrow ends.
+        unsafe { LocalInterruptDisabled::assume_disabled() }
+    }
+
     /// Lets pending interrupts in, for an instruction or two. Does nothing in a
     /// section within another one.
     #[inline]
@@ -39,6 +46,20 @@ impl IrqOff {
             // take them; the `&mut` says that nobody holds evidence.
             unsafe { raw::window() };
         }
+    }
+}
+
+/// Does something with what a lock protects. `off`: interrupts are known to be off, and
+/// [`SPIN_LOCKS_SPIN`]; that spares most of what the lock costs.
+#[inline]
+pub fn locked<T: Unpin, R>(
+    lock: &SpinLockIrq<T>,
+    off: Option<&IrqOff>,
+    work: impl FnOnce(&mut T) -> R,
+) -> R {
+    match off {
+        Some(off) => work(&mut lock.lock_with(off.token())),
+        None => work(&mut lock.lock()),
     }
 }
 

@@ -12,6 +12,7 @@
 //! - [`kick`]: getting a vCPU's attention.
 //! - [`hw_pages`]: memory that the virtualization hardware reads.
 //! - [`module_cell`]: what a module needs until it is unloaded.
+//! - [`once_box`]: a value that comes once and stays.
 //! - [`srcu_cell`]: a value that many read while one replaces it.
 //! - [`rcu_cell`]: the same for readers that can't sleep, at next to no cost.
 //! - [`eventfd`]: event descriptors, signalled and heard of.
@@ -75,6 +76,7 @@ pub mod memory_file;
 pub mod mmu_notifier;
 pub mod module_cell;
 pub mod module_param;
+pub mod once_box;
 pub mod percpu;
 pub mod plain;
 pub mod preempt;

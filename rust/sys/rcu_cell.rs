@@ -6,7 +6,7 @@
 //!
 //! C header: `include/linux/rcupdate.h`.
 
-use crate::plain::Plain;
+use crate::{irq::IrqOff, plain::Plain};
 use core::{marker::PhantomData, ops::Deref, ptr::NonNull};
 use kernel::{
     bindings, new_mutex,
@@ -90,6 +90,16 @@ impl<T: Send + Sync> RcuCell<T> {
         // INVARIANT: whoever takes the value out waits for `guard`, and the cell is
         // borrowed.
         Some(Reader { value, _guard: guard, _cell: PhantomData })
+    }
+
+    /// The same where interrupts are off: RCU waits for the end of that as well
+    /// (Documentation/RCU/rcu.rst and the requirements), so that there is nothing to do.
+    #[inline]
+    pub fn read_in<'a>(&'a self, _off: &'a IrqOff) -> Option<&'a T> {
+        let value = NonNull::new(self.value.get_acquire())?;
+        // SAFETY: Whoever takes the value out waits for this CPU, whose interrupts are off as
+        // long as the borrow; nobody changes the value itself.
+        Some(unsafe { &(*value.as_ptr()).value })
     }
 
     /// Keeps others from changing the value. Sleeps.

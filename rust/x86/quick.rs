@@ -24,15 +24,17 @@ use kvm_sys::irq::{self, IrqOff};
 
 /// Handles the last exit if that can be done right here; whether it was.
 #[inline]
-pub(crate) fn handle<V: Vendor>(cx: &mut Cx<'_, V>) -> bool {
+pub(crate) fn handle<V: Vendor>(cx: &mut Cx<'_, V>, off: &IrqOff) -> bool {
     let Some(quick) = V::quick(&cx.state.control) else { return false };
     if !is_ordinary(cx) {
         return false;
     }
     let is_done = match quick {
-        Quick::Port(access) => irq::SPIN_LOCKS_SPIN && exit::port::at_once(cx, &access),
-        Quick::Device(touched) => irq::SPIN_LOCKS_SPIN && exit::page_fault::at_once(cx, touched),
-        Quick::LocalApic(gpa) => irq::SPIN_LOCKS_SPIN && emulate::access_at_once(cx, gpa),
+        Quick::Port(access) => irq::SPIN_LOCKS_SPIN && exit::port::at_once(cx, &access, off),
+        Quick::Device(touched) => {
+            irq::SPIN_LOCKS_SPIN && exit::page_fault::at_once(cx, touched, off)
+        }
+        Quick::LocalApic(gpa) => irq::SPIN_LOCKS_SPIN && emulate::access_at_once(cx, gpa, off),
         Quick::Window => exit::window::at_once(cx),
         _ => instruction(cx, quick),
     };

@@ -263,7 +263,7 @@ fn run_guest<V: Vendor>(cx: &mut Cx<'_, V>, off: &IrqOff) -> bool {
     loop {
         let state = &mut *cx.state;
         state.control.enter(cx.vcpu.shared().control(), &mut state.gprs, entry, off);
-        if !quick::handle(cx) {
+        if !quick::handle(cx, off) {
             return true;
         }
         if !quick::may_go_on(cx, off) && !quick::deliver(cx, off) {

@@ -13,6 +13,7 @@ use kvm_core::{
     vm::Vm,
     wiring::{Delivery, Pin, Source, Wiring},
 };
+use kvm_sys::irq::IrqOff;
 use kvm_uapi::irq::RoutingEntry;
 
 pub use crate::irqchip::route::Route;
@@ -200,14 +201,20 @@ impl<V: Vendor> Wiring<Self> for X86<V> {
         true
     }
 
-    fn device_read(vm: &Vm<Self>, device: Device, address: u64, data: &mut [u8]) -> bool {
+    fn device_read(
+        vm: &Vm<Self>,
+        device: Device,
+        address: u64,
+        data: &mut [u8],
+        off: Option<&IrqOff>,
+    ) -> bool {
         let irqchip = vm.arch().irqchip();
         let Some(board) = irqchip.board() else { return false };
         match device {
-            Device::Pic => pic::read(vm, board, address as u16, data),
-            Device::IoApic => return ioapic::read(board, address, data),
+            Device::Pic => pic::read(vm, board, address as u16, data, off),
+            Device::IoApic => return ioapic::read(board, address, data, off),
             Device::Pit => match irqchip.pit() {
-                Some(pit) => pit.read(address, data),
+                Some(pit) => pit.read(address, data, off),
                 None => return false,
             },
         }

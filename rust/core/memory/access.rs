@@ -84,6 +84,12 @@ impl Guest<'_> {
         self
     }
 
+    /// Whether accesses may sleep.
+    #[inline]
+    pub fn may_wait(&self) -> bool {
+        self.wait == Wait::Allowed
+    }
+
     /// What is at an address.
     pub fn kind(&self, gpa: Gpa) -> Kind {
         match self.slots.find(gpa.gfn()) {

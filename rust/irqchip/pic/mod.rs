@@ -48,6 +48,14 @@ pub struct Effects {
     pub mask_changed: Pins,
 }
 
+impl Effects {
+    /// Whether there is nothing to do.
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        !self.raised && self.ended.0 | self.dropped.0 | self.mask_changed.0 == 0
+    }
+}
+
 /// An access to one of the ports 0x20, 0x21, 0xa0, 0xa1, 0x4d0 and 0x4d1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Port {

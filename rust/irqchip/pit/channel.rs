@@ -173,10 +173,10 @@ impl Channel {
         }
     }
 
-    fn elapsed_ticks(&self, now: u64) -> u64 {
+    fn elapsed_ticks(&self, now: impl FnOnce() -> u64) -> u64 {
         ns_to_ticks(match self.run {
             Run::Idle => 0,
-            Run::Since(start) => now.saturating_sub(start),
+            Run::Since(start) => now().saturating_sub(start),
             Run::Held(elapsed) => elapsed,
         })
     }
@@ -187,7 +187,7 @@ impl Channel {
     }
 
     /// The counting element's value, as the guest reads it.
-    pub(super) fn value(&self, now: u64) -> u16 {
+    pub(super) fn value(&self, now: impl FnOnce() -> u64) -> u16 {
         let ticks = self.elapsed_ticks(now);
         let modulus = modulus(self.bcd);
         let value = match self.mode {
@@ -220,7 +220,7 @@ impl Channel {
         if self.run == Run::Idle {
             return mode != Mode::Terminal;
         }
-        let ticks = self.elapsed_ticks(now);
+        let ticks = self.elapsed_ticks(|| now);
         let count = u64::from(self.count);
         match mode {
             Mode::Terminal | Mode::OneShot => ticks >= count,
@@ -310,7 +310,7 @@ impl Channel {
     /// Latches the count for reading, unless one is latched already.
     pub(super) fn latch_count(&mut self, now: u64) {
         if self.count_latched.is_none() {
-            self.latched_count = self.value(now);
+            self.latched_count = self.value(|| now);
             self.count_latched = Some(self.access);
         }
     }
@@ -329,8 +329,9 @@ impl Channel {
         }
     }
 
-    /// Reads the next byte: a latched status, a latched count, or the count.
-    pub(super) fn read(&mut self, now: u64) -> u8 {
+    /// Reads the next byte: a latched status, a latched count, or the count. `now` is asked for
+    /// one that runs.
+    pub(super) fn read(&mut self, now: impl FnOnce() -> u64) -> u8 {
         if let Some(status) = self.latched_status.take() {
             return status;
         }

@@ -101,8 +101,9 @@ impl Pit {
         third
     }
 
-    /// Reads port 0x40 + `offset`. The control port reads zero.
-    pub fn read(&mut self, offset: u8, now: u64) -> u8 {
+    /// Reads port 0x40 + `offset`. The control port reads zero. `now` is asked for a count that
+    /// isn't latched.
+    pub fn read(&mut self, offset: u8, now: impl FnOnce() -> u64) -> u8 {
         self.channels.get_mut(usize::from(offset & 3)).map_or(0, |channel| channel.read(now))
     }
 

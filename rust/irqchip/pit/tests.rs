@@ -20,8 +20,8 @@ fn program(pit: &mut Pit, channel: u8, mode: u8, count: u16, now: u64) {
 }
 
 fn read16(pit: &mut Pit, channel: u8, now: u64) -> u16 {
-    let low = pit.read(channel, now);
-    u16::from_le_bytes([low, pit.read(channel, now)])
+    let low = pit.read(channel, || now);
+    u16::from_le_bytes([low, pit.read(channel, || now)])
 }
 
 #[test]
@@ -104,12 +104,12 @@ fn access_modes_and_latches() {
     assert_eq!(read16(&mut pit, 1, ticks_to_ns(0x34)), 0x1200);
     let _ = pit.write(CONTROL, 0x54, 0);
     let _ = pit.write(1, 0x10, 0);
-    assert_eq!((pit.read(1, 0), pit.read(1, 0)), (0x10, 0x10));
+    assert_eq!((pit.read(1, || 0), pit.read(1, || 0)), (0x10, 0x10));
     let _ = pit.write(CONTROL, 0x64, 0);
     let _ = pit.write(1, 0x10, 0);
     let _ = pit.write(CONTROL, 0x40, 0);
-    assert_eq!((pit.read(1, 0), pit.read(1, ticks_to_ns(1))), (0x10, 0x0f));
-    assert_eq!(pit.read(CONTROL, 0), 0);
+    assert_eq!((pit.read(1, || 0), pit.read(1, || ticks_to_ns(1))), (0x10, 0x0f));
+    assert_eq!(pit.read(CONTROL, || 0), 0);
 }
 
 #[test]
@@ -118,11 +118,11 @@ fn read_back() {
     program(&mut pit, 0, 3, 1000, 0);
     let _ = pit.write(CONTROL, 0x74, 0);
     let _ = pit.write(CONTROL, 0xc0 | 2 | 4, ticks_to_ns(600));
-    assert_eq!(pit.read(0, 0), 0x36);
+    assert_eq!(pit.read(0, || 0), 0x36);
     assert_eq!(read16(&mut pit, 0, 0), 800);
-    assert_eq!(pit.read(1, 0), 0xc0 | 0x34);
+    assert_eq!(pit.read(1, || 0), 0xc0 | 0x34);
     let _ = pit.write(CONTROL, 0xe0 | 2, ticks_to_ns(1000));
-    assert_eq!(pit.read(0, 0), 0x80 | 0x36);
+    assert_eq!(pit.read(0, || 0), 0x80 | 0x36);
 }
 
 #[test]
@@ -262,7 +262,7 @@ proptest! {
             match port {
                 4 => pit.write_speaker(value, now),
                 5 => { let _ = pit.tick(now); let _ = pit.acked(); }
-                port => { let _ = pit.write(port, value, now); pit.read(port, now); }
+                port => { let _ = pit.write(port, value, now); pit.read(port, || now); }
             }
             pit.read_speaker(now);
             let state = pit.save(now);

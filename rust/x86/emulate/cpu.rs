@@ -15,6 +15,7 @@ use kvm_emulate::{
 use kvm_paging::addr::Gpa;
 use kvm_policy::msr::Refusal;
 use kvm_sys::{
+    irq::IrqOff,
     trace::{kvm_mmio, Mmio},
     x86::trace::kvm_cr,
 };
@@ -94,8 +95,9 @@ impl<'c, 'a, V: Vendor> Processor<'c, 'a, V> {
     }
 
     /// Serves an access by a device that the kernel has; `None` if userspace has
-    /// to. Reads answer with the data.
-    pub(super) fn in_kernel(&mut self, access: &Fragment) -> Option<u64> {
+    /// to. Reads answer with the data. `off`: it is a read, and interrupts are off where spin
+    /// locks may be taken.
+    pub(super) fn in_kernel(&mut self, access: &Fragment, off: Option<&IrqOff>) -> Option<u64> {
         if self.is_apic_page(Gpa::new(access.addr)) {
             return Some(crate::apic::access(self.cx, access));
         }
@@ -107,7 +109,11 @@ impl<'c, 'a, V: Vendor> Processor<'c, 'a, V> {
         };
         if access.kind.is_read() {
             let mut bytes = [0; 8];
-            let served = vm.io().read(vm, space, access.addr, bytes.get_mut(..len)?);
+            let part = bytes.get_mut(..len)?;
+            let served = match off {
+                Some(off) => vm.io().read_at_once(vm, space, access.addr, part, off),
+                None => vm.io().read(vm, space, access.addr, part),
+            };
             let data = u64::from_le_bytes(bytes);
             if served && space == Space::Mmio {
                 kvm_mmio(access.addr, access.len, Mmio::Read(data));

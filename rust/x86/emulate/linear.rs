@@ -100,8 +100,14 @@ impl<V: Vendor> Processor<'_, '_, V> {
     }
 
     /// What the vCPU accesses it through.
-    fn guest(&self) -> Guest<'_> {
+    pub(super) fn guest(&self) -> Guest<'_> {
         self.memory().guest().by(self.cx.vcpu.index())
+    }
+
+    /// The same in any context, to read only.
+    #[inline]
+    pub(super) fn guest_atomic(&self) -> Guest<'_> {
+        self.memory().guest_atomic()
     }
 
     /// Translates for an access; #PF if the guest's tables forbid it.
@@ -163,32 +169,25 @@ impl<V: Vendor> Processor<'_, '_, V> {
             .map_err(|_| Stop::Unsupported)
     }
 
-    /// The next words of code, if they lie in one page and are there.
-    pub(super) fn fetch_words<const N: usize>(&mut self) -> Option<[u64; N]> {
-        self.words(&paging(self.cx), &self.guest())
-    }
-
-    /// The same in any context.
-    pub(super) fn fetch_words_at_once<const N: usize>(&mut self) -> Option<[u64; N]> {
+    /// The next words of code, if they lie in one page and are there; in any context that `guest`
+    /// is for.
+    pub(super) fn fetch_words<const N: usize>(&self, guest: &Guest<'_>) -> Option<[u64; N]> {
+        const WORD: u64 = 8;
         let control = &self.cx.state.control;
-        if control.cr4().contains(Cr4::PAE) && !control.efer().contains(Efer::LMA) {
+        let is_pae = control.cr4().contains(Cr4::PAE) && !control.efer().contains(Efer::LMA);
+        if is_pae && !guest.may_wait() {
             // Their pointers may have to be read first.
             return None;
         }
-        self.words(&paging(self.cx), &self.memory().guest_atomic())
-    }
-
-    fn words<const N: usize>(&self, paging: &Paging, guest: &Guest<'_>) -> Option<[u64; N]> {
-        const WORD: u64 = 8;
-        let linear = debug::linear_rip(&self.cx.state.control);
+        let linear = debug::linear_rip(control);
         let size = WORD.wrapping_mul(N as u64);
         if linear & PAGE.wrapping_sub(1) > PAGE.wrapping_sub(size) {
             return None;
         }
-        let user = self.cx.state.control.cpl() == 3;
+        let user = control.cpl() == 3;
         let access = mode::Access { write: false, fetch: true, user, smap_override: false };
         let mut path = Path::new(guest);
-        let translation = walk::translate(paging, &mut path, linear, access).ok()?;
+        let translation = walk::translate(&paging(self.cx), &mut path, linear, access).ok()?;
         let mut at = translation.gpa.raw();
         let mut words = [0; N];
         for word in &mut words {
@@ -292,7 +291,7 @@ impl<V: Vendor> Processor<'_, '_, V> {
         match self.cx.state.replay.next(fragment) {
             Answer::Done(data) => Ok(data),
             Answer::Full => Err(Stop::Unsupported),
-            Answer::Exit => match self.in_kernel(&fragment) {
+            Answer::Exit => match self.in_kernel(&fragment, None) {
                 Some(answer) => {
                     self.cx.state.replay.complete(answer);
                     // It counts as answered in this pass as well.

@@ -35,7 +35,10 @@ use kvm_emulate::{
     task_switch, Completed, Exception, Insn, Op, Shadow, Stop, TaskSwitch, TaskSwitchSource,
 };
 use kvm_paging::addr::Gpa;
-use kvm_sys::trace::{kvm_mmio, Mmio};
+use kvm_sys::{
+    irq::IrqOff,
+    trace::{kvm_mmio, Mmio},
+};
 use kvm_uapi::run::{
     reason, KVM_INTERNAL_ERROR_EMULATION, KVM_INTERNAL_ERROR_EMULATION_INSTRUCTION_BYTES,
 };
@@ -119,7 +122,7 @@ fn again<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
 fn decoded<V: Vendor>(cx: &mut Cx<'_, V>, is_whole: bool) -> core::result::Result<Insn, Stop> {
     if is_whole && cx.state.control.fetched().is_empty() {
         let mut processor = Processor::new(cx);
-        let words = processor.fetch_words::<2>();
+        let words = processor.fetch_words::<2>(&processor.guest());
         let window = words.as_ref().map_or(&[] as &[u8], |words| words.as_bytes());
         return fetch(&mut processor, window);
     }
@@ -308,7 +311,8 @@ pub(crate) fn next_rip_at_once<V: Vendor>(cx: &mut Cx<'_, V>) -> Option<u64> {
     if let Some(next) = cx.state.control.next_rip() {
         return Some(next);
     }
-    let [word] = Processor::new(cx).fetch_words_at_once()?;
+    let processor = Processor::new(cx);
+    let [word] = processor.fetch_words(&processor.guest_atomic())?;
     Some(cx.state.control.rip().wrapping_add(u64::from(plain_length(word)?)))
 }
 
@@ -321,8 +325,8 @@ pub(crate) fn access_next_at_once<V: Vendor>(cx: &mut Cx<'_, V>) -> Option<u64> 
 /// Executes the instruction at RIP in any context in which spin locks may be taken, if it is
 /// a plain move to or from what the kernel has at `touched`; whether it did.
 #[inline]
-pub(crate) fn access_at_once<V: Vendor>(cx: &mut Cx<'_, V>, touched: Gpa) -> bool {
-    let is_done = plain::access_at_once(cx, touched);
+pub(crate) fn access_at_once<V: Vendor>(cx: &mut Cx<'_, V>, touched: Gpa, off: &IrqOff) -> bool {
+    let is_done = plain::access_at_once(cx, touched, off);
     if is_done {
         cx.vcpu.stats().arch.insn_emulation.add(1);
     }
@@ -332,7 +336,8 @@ pub(crate) fn access_at_once<V: Vendor>(cx: &mut Cx<'_, V>, touched: Gpa) -> boo
 /// Bytes of the instruction at RIP.
 fn length<V: Vendor>(cx: &mut Cx<'_, V>) -> core::result::Result<u8, Stop> {
     let mut processor = Processor::new(cx);
-    match processor.fetch_words().and_then(|[word]| plain_length(word)) {
+    let plain = processor.fetch_words(&processor.guest()).and_then(|[word]| plain_length(word));
+    match plain {
         Some(length) => Ok(length),
         None => fetch(&mut processor, &[]).map(|insn| insn.len),
     }

@@ -12,7 +12,10 @@ use crate::{
     vendor::Vendor,
 };
 use kernel::error::Result;
-use kvm_core::{io_bus::Space, memory::Kind};
+use kvm_core::{
+    io_bus::Space,
+    memory::{Guest, Kind},
+};
 use kvm_emulate::{
     io::{Fragment, FragmentKind},
     plain::{PlainMove, WINDOW},
@@ -20,8 +23,8 @@ use kvm_emulate::{
 };
 use kvm_paging::addr::{Gpa, PAGE_SIZE};
 use kvm_sys::{
+    irq::IrqOff,
     trace::{kvm_mmio, Mmio},
-    vmm_memory::Wait,
 };
 use x86_defs::{Mode, SegReg};
 use zerocopy::IntoBytes;
@@ -29,7 +32,7 @@ use zerocopy::IntoBytes;
 /// Carries out the instruction at RIP, whose access leads to `gpa`; `None` if it is none of
 /// those, which leaves everything as it was.
 pub(super) fn access<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa) -> Option<Result<Next>> {
-    let plain = at_rip(cx, Wait::Allowed)?;
+    let plain = at_rip_waiting(cx)?;
     if !is_whole(cx, &plain, gpa) {
         return None;
     }
@@ -42,7 +45,7 @@ pub(super) fn access<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa) -> Option<Result<N
         }
     }
     let (addr, len) = (gpa.raw(), plain.size);
-    let served = in_kernel(cx, addr, &plain, store);
+    let served = in_kernel(cx, addr, &plain, store, None);
     let rip = cx.state.control.rip();
     match served {
         Some(answer) => {
@@ -57,25 +60,30 @@ pub(super) fn access<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa) -> Option<Result<N
 /// The same in any context in which spin locks may be taken, if a device in the kernel or an
 /// eventfd serves the access by itself; whether one did. Otherwise everything is as it was.
 #[inline]
-pub(super) fn access_at_once<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa) -> bool {
+pub(super) fn access_at_once<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa, off: &IrqOff) -> bool {
     let address = gpa.raw();
-    let is_apic = Processor::new(cx).is_apic_page(gpa);
+    let processor = Processor::new(cx);
+    let is_apic = processor.is_apic_page(gpa);
     // Before the instruction is fetched, which is most of the work.
-    let is_served = is_apic
-        || cx.vm.io().is_served_at_once(Space::Mmio, address)
-            && Processor::new(cx).memory().kind(gpa) == Kind::Device;
-    if !is_served {
+    if !is_apic && !processor.cx.vm.io().is_served_at_once(Space::Mmio, address, off) {
         return false;
     }
-    let Some(plain) = at_rip(cx, Wait::Never) else { return false };
+    let plain = {
+        let guest = processor.guest_atomic();
+        if !is_apic && guest.kind(gpa) != Kind::Device {
+            return false;
+        }
+        at_rip(&processor, &guest)
+    };
+    let Some(plain) = plain else { return false };
     if !is_whole(cx, &plain, gpa) {
         return false;
     }
     let store = plain.stored(&cx.state.gprs);
     let served = match store {
-        Some(data) if !is_apic => signal(cx, address, plain.size, data).then_some(data),
+        Some(data) if !is_apic => signal(cx, address, plain.size, data, off).then_some(data),
         _ if is_apic && !apic::is_quick_access(cx.state, address, store.is_some()) => None,
-        _ => in_kernel(cx, address, &plain, store),
+        _ => in_kernel(cx, address, &plain, store, Some(off)),
     };
     let Some(answer) = served else { return false };
     let rip = cx.state.control.rip();
@@ -84,21 +92,23 @@ pub(super) fn access_at_once<V: Vendor>(cx: &mut Cx<'_, V>, gpa: Gpa) -> bool {
     true
 }
 
-/// Has a device in the kernel serve an access.
+/// Has a device in the kernel serve an access. `off`: a read, where interrupts are off and spin
+/// locks may be taken.
 fn in_kernel<V: Vendor>(
     cx: &mut Cx<'_, V>,
     addr: u64,
     plain: &PlainMove,
     store: Option<u64>,
+    off: Option<&IrqOff>,
 ) -> Option<u64> {
     let kind = if store.is_some() { FragmentKind::MmioWrite } else { FragmentKind::MmioRead };
     let fragment = Fragment { kind, addr, len: plain.size, data: store.unwrap_or(0) };
-    Processor::new(cx).in_kernel(&fragment)
+    Processor::new(cx).in_kernel(&fragment, off)
 }
 
 /// Signals the eventfd that takes a write; whether there is one.
-fn signal<V: Vendor>(cx: &Cx<'_, V>, address: u64, size: u8, data: u64) -> bool {
-    let is_taken = cx.vm.io().signal(Space::Mmio, address, data, size);
+fn signal<V: Vendor>(cx: &Cx<'_, V>, address: u64, size: u8, data: u64, off: &IrqOff) -> bool {
+    let is_taken = cx.vm.io().signal(Space::Mmio, address, data, size, off);
     if is_taken {
         kvm_mmio(address, size, Mmio::Write(data));
     }
@@ -128,14 +138,15 @@ pub(crate) fn complete<V: Vendor>(cx: &mut Cx<'_, V>, plain: &PlainMove, data: u
 
 /// RIP behind the instruction, if it is one of those.
 pub(super) fn next_rip<V: Vendor>(cx: &mut Cx<'_, V>) -> Option<u64> {
-    let plain = at_rip(cx, Wait::Allowed)?;
+    let plain = at_rip_waiting(cx)?;
     Some(after(&plain, cx.state.control.rip()))
 }
 
 /// The same in any context.
 #[inline]
 pub(super) fn next_rip_at_once<V: Vendor>(cx: &mut Cx<'_, V>) -> Option<u64> {
-    let plain = at_rip(cx, Wait::Never)?;
+    let processor = Processor::new(cx);
+    let plain = at_rip(&processor, &processor.guest_atomic())?;
     Some(after(&plain, cx.state.control.rip()))
 }
 
@@ -145,9 +156,15 @@ fn after(plain: &PlainMove, rip: u64) -> u64 {
 }
 
 /// The instruction at RIP, if it is one of those.
+fn at_rip_waiting<V: Vendor>(cx: &mut Cx<'_, V>) -> Option<PlainMove> {
+    let processor = Processor::new(cx);
+    let guest = processor.guest();
+    at_rip(&processor, &guest)
+}
+
+/// The same in any context that `guest` is for.
 #[inline]
-fn at_rip<V: Vendor>(cx: &mut Cx<'_, V>, wait: Wait) -> Option<PlainMove> {
-    let mut processor = Processor::new(cx);
+fn at_rip<V: Vendor>(processor: &Processor<'_, '_, V>, guest: &Guest<'_>) -> Option<PlainMove> {
     let long = match processor.mode() {
         Mode::Long64 => true,
         Mode::Prot32 => false,
@@ -155,10 +172,7 @@ fn at_rip<V: Vendor>(cx: &mut Cx<'_, V>, wait: Wait) -> Option<PlainMove> {
     };
     let fetched = processor.cx.state.control.fetched();
     if fetched.is_empty() {
-        let words = match wait {
-            Wait::Allowed => processor.fetch_words::<2>()?,
-            Wait::Never => processor.fetch_words_at_once()?,
-        };
+        let words = processor.fetch_words::<2>(guest)?;
         return PlainMove::decode(words.as_bytes().first_chunk::<WINDOW>()?, long);
     }
     let mut code = [0; WINDOW];

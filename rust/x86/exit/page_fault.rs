@@ -5,7 +5,7 @@ use crate::{emulate, outcome::Next, pv::async_fault, state::Cx, trace, userspace
 use kernel::{error::Result, prelude::*};
 use kvm_core::memory::Fault;
 use kvm_paging::{addr::Gpa, entry::Access};
-use kvm_sys::x86::trace::kvm_fast_mmio;
+use kvm_sys::{irq::IrqOff, x86::trace::kvm_fast_mmio};
 use kvm_uapi::run::{self, reason, KVM_INTERNAL_ERROR_DELIVERY_EV};
 
 /// What the guest touched.
@@ -40,18 +40,19 @@ pub fn mmio<V: Vendor>(cx: &mut Cx<'_, V>, touched: Touched) -> Result<Next> {
 /// Handles an access to what is known to be a device's in any context in which spin locks may
 /// be taken, if the kernel has what it accesses and a plain move makes it; whether it did.
 #[inline(never)]
-pub(crate) fn at_once<V: Vendor>(cx: &mut Cx<'_, V>, touched: Touched) -> bool {
+pub(crate) fn at_once<V: Vendor>(cx: &mut Cx<'_, V>, touched: Touched, off: &IrqOff) -> bool {
     let Touched { gpa, access, is_final } = touched;
     if access.contains(Access::WRITE) {
         let vm = cx.vm;
-        let next = vm.io().signal_any_length(gpa.raw(), || emulate::access_next_at_once(cx));
+        let first = || emulate::access_next_at_once(cx);
+        let next = vm.io().signal_any_length(gpa.raw(), first, off);
         if let Some(next) = next {
             kvm_fast_mmio(|| (gpa.raw(),));
             emulate::advance(cx, next);
             return true;
         }
     }
-    is_final && emulate::access_at_once(cx, gpa)
+    is_final && emulate::access_at_once(cx, gpa, off)
 }
 
 /// An access to a device: an instruction's, which is emulated. The delivery of an event

@@ -13,6 +13,7 @@ use crate::{
 };
 use kernel::error::Result;
 use kvm_core::io_bus::Space;
+use kvm_sys::irq::IrqOff;
 
 /// The port by which firmware asks for a reset that keeps memory; whoever handles it
 /// resets the vCPU and expects the instruction to be over.
@@ -75,16 +76,18 @@ pub fn handle<V: Vendor>(cx: &mut Cx<'_, V>, access: PortAccess) -> Result<Next>
 /// Handles a port access in any context in which spin locks may be taken, if it is an OUT that
 /// an eventfd takes or an IN from a device in the kernel; whether it was.
 #[inline(never)]
-pub(crate) fn at_once<V: Vendor>(cx: &mut Cx<'_, V>, access: &PortAccess) -> bool {
+pub(crate) fn at_once<V: Vendor>(cx: &mut Cx<'_, V>, access: &PortAccess, off: &IrqOff) -> bool {
     let PortAccess { port, size, is_in, is_string, next } = *access;
     if is_string {
         return false;
     }
+    let vm = cx.vm;
     let is_served = if is_in {
-        served_in_kernel(cx, access)
+        let port = port.into();
+        read_by(cx, access, |part| vm.io().read_at_once(&vm, Space::Pio, port, part, off))
     } else {
         let value = emulate::accumulator(&cx.state.gprs, size);
-        cx.vm.io().signal(Space::Pio, port.into(), value.into(), size)
+        vm.io().signal(Space::Pio, port.into(), value.into(), size, off)
     };
     if is_served {
         cx.vcpu.stats().arch.io_exits.add(1);
@@ -96,18 +99,27 @@ pub(crate) fn at_once<V: Vendor>(cx: &mut Cx<'_, V>, access: &PortAccess) -> boo
 
 /// Whether a device in the kernel took the access.
 fn served_in_kernel<V: Vendor>(cx: &mut Cx<'_, V>, access: &PortAccess) -> bool {
-    let vm = &*cx.vm;
-    let size = usize::from(access.size);
-    let port = u64::from(access.port);
+    let vm = cx.vm;
+    let port = access.port.into();
     if access.is_in {
-        let mut bytes = [0; 4];
-        let Some(part) = bytes.get_mut(..size) else { return false };
-        if !vm.io().read(vm, Space::Pio, port, part) {
-            return false;
-        }
-        emulate::set_accumulator(&mut cx.state.gprs, access.size, u32::from_le_bytes(bytes));
-        return true;
+        return read_by(cx, access, |part| vm.io().read(&vm, Space::Pio, port, part));
     }
     let bytes = emulate::accumulator(&cx.state.gprs, access.size).to_le_bytes();
-    bytes.get(..size).is_some_and(|part| vm.io().write(vm, Space::Pio, port, part))
+    let part = bytes.get(..usize::from(access.size));
+    part.is_some_and(|part| vm.io().write(&vm, Space::Pio, port, part))
+}
+
+/// An IN that `read` may have an answer to; whether it has.
+#[inline]
+fn read_by<V: Vendor>(
+    cx: &mut Cx<'_, V>,
+    access: &PortAccess,
+    read: impl FnOnce(&mut [u8]) -> bool,
+) -> bool {
+    let mut bytes = [0; 4];
+    let is_served = bytes.get_mut(..usize::from(access.size)).is_some_and(read);
+    if is_served {
+        emulate::set_accumulator(&mut cx.state.gprs, access.size, u32::from_le_bytes(bytes));
+    }
+    is_served
 }

@@ -21,7 +21,10 @@ use kvm_irqchip::{
     vectors::VectorSet,
     VcpuIndex,
 };
-use kvm_sys::timer;
+use kvm_sys::{
+    irq::{self, IrqOff},
+    timer,
+};
 
 /// How long a guest that never serves a device has peace of its interrupt, in ns.
 const STORM_PAUSE: i64 = 10_000_000;
@@ -143,12 +146,16 @@ fn carry_out<V: Vendor>(vm: &Vm<X86<V>>, board: &Board<V>, effects: &WriteEffect
 }
 
 /// A guest's read; whether the registers are at the address.
-pub(crate) fn read<V: Vendor>(board: &Board<V>, address: u64, data: &mut [u8]) -> bool {
-    let value = {
-        let ioapic = board.ioapic.lock();
-        let Some(offset) = offset(&ioapic, address) else { return false };
-        ioapic.read(offset)
-    };
+pub(crate) fn read<V: Vendor>(
+    board: &Board<V>,
+    address: u64,
+    data: &mut [u8],
+    off: Option<&IrqOff>,
+) -> bool {
+    let value = irq::locked(&board.ioapic, off, |ioapic| {
+        offset(ioapic, address).map(|offset| ioapic.read(offset))
+    });
+    let Some(value) = value else { return false };
     let bytes = u64::from(value).to_le_bytes();
     data.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
     true

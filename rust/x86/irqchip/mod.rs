@@ -36,10 +36,7 @@ use crate::{
 use kernel::{
     error::Result,
     prelude::*,
-    sync::{
-        atomic::{Atomic, Relaxed, Release},
-        SetOnce,
-    },
+    sync::atomic::{Atomic, Relaxed, Release},
 };
 use kvm_core::{io_bus::Space, vcpu::Vcpu, vm::Vm, wiring};
 use kvm_irqchip::{
@@ -47,7 +44,7 @@ use kvm_irqchip::{
     lapic::{DestRules, DirectedEoi, TimerConfig},
     msi::DestFormat,
 };
-use kvm_sys::{plain::Plain, rcu_cell::RcuCell};
+use kvm_sys::{once_box::OnceBox, plain::Plain, rcu_cell::RcuCell};
 use pit::PitDevice;
 
 /// Which controllers are in the kernel.
@@ -100,8 +97,8 @@ pub(crate) struct Irqchip<V: Vendor> {
     /// Local APICs by destination; none before the first vCPU.
     #[pin]
     pub(crate) map: RcuCell<Map>,
-    board: SetOnce<Pin<KBox<Board<V>>>>,
-    pit: SetOnce<Pin<KBox<PitDevice<V>>>>,
+    board: OnceBox<Board<V>>,
+    pit: OnceBox<PitDevice<V>>,
 }
 
 impl<V: Vendor> Irqchip<V> {
@@ -117,8 +114,8 @@ impl<V: Vendor> Irqchip<V> {
             x2apic_api: Atomic::new(0),
             bus_cycle_ns: Atomic::new(BUS_CYCLE_NS),
             map <- RcuCell::new(),
-            board: SetOnce::new(),
-            pit: SetOnce::new(),
+            board: OnceBox::new(),
+            pit: OnceBox::new(),
         })
     }
 
@@ -140,13 +137,13 @@ impl<V: Vendor> Irqchip<V> {
         if self.mode() != Mode::Kernel {
             return None;
         }
-        self.board.as_ref().map(|board| &**board)
+        self.board.get()
     }
 
     /// The 8254, if the VM has one in the kernel.
     #[inline]
     pub(crate) fn pit(&self) -> Option<&PitDevice<V>> {
-        self.pit.as_ref().map(|pit| &**pit)
+        self.pit.get()
     }
 
     /// GSIs that are pins of userspace's IOAPIC.
@@ -234,7 +231,7 @@ pub(crate) fn create<V: Vendor>(vm: &Vm<X86<V>>) -> Result {
         if vm.vcpus().count() != 0 {
             return Err(EINVAL);
         }
-        if irqchip.board.as_ref().is_none() {
+        if irqchip.board.get().is_none() {
             irqchip.board.populate(KBox::pin_init(Board::new(), GFP_KERNEL_ACCOUNT)?);
         }
         add_devices(vm, &DEVICES)?;

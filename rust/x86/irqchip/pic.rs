@@ -7,7 +7,6 @@ use crate::{
     shared::Published,
     vendor::{Vendor, X86},
 };
-use kernel::sync::atomic::Relaxed;
 use kvm_core::{
     vm::Vm,
     wiring::{Delivery, Pin, Source},
@@ -16,20 +15,27 @@ use kvm_irqchip::{
     lapic::Events,
     pic::{ChipId, Effects, Pic, PicState, Port},
 };
+use kvm_sys::{
+    irq::{self, IrqOff},
+    plain::Plain,
+};
 
-/// Has the devices do something, and does what they ask for.
+/// Has the devices do something, and does what they ask for. `off` as for [`irq::locked`].
+#[inline]
 fn with<V: Vendor, R>(
     vm: &Vm<X86<V>>,
     board: &Board<V>,
+    off: Option<&IrqOff>,
     operate: impl FnOnce(&mut Pic) -> (R, Effects),
 ) -> R {
-    let (result, effects) = {
-        let mut pic = board.pic.lock();
-        let done = operate(&mut pic);
-        board.pic_output.store(pic.output(), Relaxed);
+    let (result, effects) = irq::locked(&board.pic, off, |pic| {
+        let done = operate(pic);
+        board.pic_output.put_release(pic.output());
         done
-    };
-    carry_out(vm, board, effects);
+    });
+    if !effects.is_empty() {
+        carry_out(vm, board, effects);
+    }
     result
 }
 
@@ -66,13 +72,13 @@ pub(super) fn set_line<V: Vendor>(
     source: Source,
     level: bool,
 ) -> Delivery {
-    let status = with(vm, board, |pic| pic.set_line(pin, source.0, level));
+    let status = with(vm, board, None, |pic| pic.set_line(pin, source.0, level));
     Delivery(status.code())
 }
 
 /// A vCPU takes the interrupt: its vector, if it is still there.
 pub(crate) fn acknowledge<V: Vendor>(vm: &Vm<X86<V>>, board: &Board<V>) -> Option<u8> {
-    with(vm, board, |pic| {
+    with(vm, board, None, |pic| {
         if !pic.output() {
             return (None, Effects::default());
         }
@@ -84,14 +90,20 @@ pub(crate) fn acknowledge<V: Vendor>(vm: &Vm<X86<V>>, board: &Board<V>) -> Optio
 /// A guest's write to a port. Others than of one byte are ignored.
 pub(crate) fn write<V: Vendor>(vm: &Vm<X86<V>>, board: &Board<V>, port: u16, data: &[u8]) {
     if let (Some(port), [value]) = (Port::decode(port), data) {
-        with(vm, board, |pic| ((), pic.write(port, *value)));
+        with(vm, board, None, |pic| ((), pic.write(port, *value)));
     }
 }
 
 /// A guest's read of a port. Others than of one byte read zero.
-pub(crate) fn read<V: Vendor>(vm: &Vm<X86<V>>, board: &Board<V>, port: u16, data: &mut [u8]) {
+pub(crate) fn read<V: Vendor>(
+    vm: &Vm<X86<V>>,
+    board: &Board<V>,
+    port: u16,
+    data: &mut [u8],
+    off: Option<&IrqOff>,
+) {
     match (Port::decode(port), data) {
-        (Some(port), [value]) => *value = with(vm, board, |pic| pic.read(port)),
+        (Some(port), [value]) => *value = with(vm, board, off, |pic| pic.read(port)),
         (_, data) => data.fill(0),
     }
 }
@@ -103,5 +115,5 @@ pub(super) fn save<V: Vendor>(board: &Board<V>, id: ChipId) -> PicState {
 
 /// Sets the state of one of the two.
 pub(super) fn load<V: Vendor>(vm: &Vm<X86<V>>, board: &Board<V>, id: ChipId, state: &PicState) {
-    with(vm, board, |pic| ((), pic.load(id, state)));
+    with(vm, board, None, |pic| ((), pic.load(id, state)));
 }

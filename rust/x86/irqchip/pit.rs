@@ -18,7 +18,10 @@ use kvm_irqchip::{
     lapic::Acceptance,
     pit::{ChannelState, Effects, Pit, PitState},
 };
-use kvm_sys::timer::{self, Timer};
+use kvm_sys::{
+    irq::{self, IrqOff},
+    timer::{self, Timer},
+};
 
 /// The GSI of channel 0.
 const GSI: u32 = 0;
@@ -125,17 +128,13 @@ impl<V: Vendor> PitDevice<V> {
     }
 
     /// A guest's read of a port.
-    pub(crate) fn read(&self, port: u64, data: &mut [u8]) {
-        data.fill(0);
-        let mut pit = self.pit.lock();
-        let value = if port == SPEAKER {
-            pit.read_speaker(now())
-        } else {
-            pit.read(port.wrapping_sub(PORTS) as u8, now())
-        };
-        if let Some(first) = data.first_mut() {
-            *first = value;
-        }
+    pub(crate) fn read(&self, port: u64, data: &mut [u8], off: Option<&IrqOff>) {
+        let Some((first, rest)) = data.split_first_mut() else { return };
+        rest.fill(0);
+        *first = irq::locked(&self.pit, off, |pit| match port {
+            SPEAKER => pit.read_speaker(now()),
+            _ => pit.read(port.wrapping_sub(PORTS) as u8, now),
+        });
     }
 }
 
