@@ -327,6 +327,11 @@ impl Control for VmxControl {
         self.efer().contains(Efer::LMA) && segments::is_64_bit_code(&self.fields)
     }
 
+    #[inline]
+    fn expect_fetch(&self) {
+        self.fields.expect([Slot::Cr0, Slot::Cr3, Slot::Cr4, Slot::Rights1, Slot::Rights2]);
+    }
+
     fn set_segment(&mut self, reg: SegReg, segment: &Segment) {
         segments::write(&mut self.fields, reg, segment);
     }

@@ -67,6 +67,19 @@ impl Fields {
         self.note(slot, loaded.read(slot.field()));
     }
 
+    /// Several fields are asked for next: reads them with one look at the VMCS.
+    #[inline]
+    pub(crate) fn expect<const N: usize>(&self, slots: [Slot; N]) {
+        let here = PreemptOff::new();
+        let loaded = self.vmcs.load(here.pinned());
+        for slot in slots {
+            let (word, bit) = place(slot as usize);
+            if self.valid.get(word).is_some_and(|valid| valid.get() & bit == 0) {
+                self.note(slot, loaded.read(slot.field()));
+            }
+        }
+    }
+
     /// What a field has, which was read just now.
     #[inline(always)]
     pub(crate) fn note(&self, slot: Slot, value: u64) {

@@ -46,6 +46,10 @@ pub trait Control: Send {
     fn is_64_bit_code(&self) -> bool {
         self.efer().contains(Efer::LMA) && self.segment(SegReg::Cs).l
     }
+    /// The next instruction is about to be fetched from memory: what that takes is read at once,
+    /// where it has to be read.
+    #[inline]
+    fn expect_fetch(&self) {}
     /// Sets a segment register.
     fn set_segment(&mut self, reg: SegReg, segment: &Segment);
     /// GDTR or IDTR.

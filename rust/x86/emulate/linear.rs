@@ -174,6 +174,7 @@ impl<V: Vendor> Processor<'_, '_, V> {
     pub(super) fn fetch_words<const N: usize>(&self, guest: &Guest<'_>) -> Option<[u64; N]> {
         const WORD: u64 = 8;
         let control = &self.cx.state.control;
+        control.expect_fetch();
         let is_pae = control.cr4().contains(Cr4::PAE) && !control.efer().contains(Efer::LMA);
         if is_pae && !guest.may_wait() {
             // Their pointers may have to be read first.
