@@ -157,6 +157,7 @@ impl<S: Deref<Target = [CpuidEntry2]>, N: DerefMut<Target = [u16]>> GuestCpuid<S
     ///
     /// A leaf out of range is answered with the highest basic one where Intel's
     /// rules hold, with zeros where AMD's do. `now` is asked for leaves that show it only.
+    #[inline]
     pub fn execute(
         &self,
         function: u32,
@@ -164,9 +165,21 @@ impl<S: Deref<Target = [CpuidEntry2]>, N: DerefMut<Target = [u16]>> GuestCpuid<S
         now: impl FnOnce() -> Runtime,
         layout: &XstateLayout,
     ) -> CpuidRegs {
-        if let Some(entry) = self.find(function, index) {
-            return self.patched(entry, now, layout);
+        match self.find(function, index) {
+            Some(entry) => self.patched(entry, now, layout),
+            None => self.absent(function, index, now, layout),
         }
+    }
+
+    /// The same for what isn't in the table.
+    #[inline(never)]
+    fn absent(
+        &self,
+        function: u32,
+        index: u32,
+        now: impl FnOnce() -> Runtime,
+        layout: &XstateLayout,
+    ) -> CpuidRegs {
         let mut effective = function;
         if let Some(max_basic) = self.redirect(function) {
             effective = max_basic;

@@ -260,6 +260,7 @@ impl MsrFile {
     }
 
     /// Whether CPUID faults at CPL 1 to 3. `cpl` 0 and SMM never do.
+    #[inline]
     pub fn cpuid_faults(&self) -> bool {
         self.get(Stored::MiscFeatures) & CPUID_FAULT != 0
             || self.get(Stored::Hwcr) & HWCR_CPUID_USER_DIS != 0
