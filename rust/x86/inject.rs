@@ -144,6 +144,9 @@ pub fn deliver<V: Vendor>(cx: &mut Cx<'_, V>) {
     } else if let Some(exception) = state.events.exception.take() {
         inject_exception(cx, exception);
     } else if state.debug.wants(want::NO_INTERRUPTS) {
+        // Nor is there a window to wait for: the guest wouldn't get past it.
+        state.control.set_interrupt_window(false);
+        apic::before_entry(cx, Wait::Allowed);
         return;
     } else {
         if cx.state.events.smi && !cx.state.smm.is_active() {
