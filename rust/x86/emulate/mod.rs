@@ -90,8 +90,15 @@ pub(crate) fn access<V: Vendor>(cx: &mut Cx<'_, V>, touched: Option<Gpa>) -> Res
 ///
 /// As [`instruction`].
 pub(crate) fn complete_fragment<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
+    let rip = cx.state.control.rip();
+    let Some(under_way) = cx.state.under_way.take().filter(|under_way| under_way.rip == rip) else {
+        // Userspace has moved the guest elsewhere, where the answer means nothing.
+        cx.state.replay.clear();
+        cx.state.batch = None;
+        return Ok(Next::Resume);
+    };
     if batch::serve(cx) {
-        return again(cx);
+        return execute_once(cx, under_way);
     }
     let Some(fragment) = cx.state.replay.pending().copied() else { return Ok(Next::Resume) };
     let is_port = matches!(fragment.kind, FragmentKind::PortIn | FragmentKind::PortOut);
@@ -100,20 +107,6 @@ pub(crate) fn complete_fragment<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
         kvm_mmio(fragment.addr, fragment.len, Mmio::Read(data));
     }
     cx.state.replay.complete(data);
-    again(cx)
-}
-
-fn again<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
-    let rip = cx.state.control.rip();
-    let same = cx.state.under_way.take().filter(|under_way| under_way.rip == rip);
-    let under_way = match same {
-        Some(under_way) => under_way,
-        // Userspace has moved the guest elsewhere.
-        None => match decoded(cx, false) {
-            Ok(insn) => UnderWay { rip, insn, touched: None },
-            Err(stop) => return stopped(cx, stop),
-        },
-    };
     execute_once(cx, under_way)
 }
 
