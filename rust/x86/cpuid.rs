@@ -53,6 +53,11 @@ impl Cpuid {
         self.features.has(feature)
     }
 
+    /// Family, model and stepping, as CPUID says them.
+    pub(crate) fn version(&self) -> Option<u32> {
+        self.table.find(1, 0).map(|entry| entry.eax)
+    }
+
     /// Whether there is an entry for a leaf itself, not only what stands in for it.
     pub(crate) fn lists(&self, leaf: u32, subleaf: u32) -> bool {
         self.table.find(leaf, subleaf).is_some()

@@ -5,7 +5,7 @@ use crate::{
     apic,
     control::Control,
     inject::interrupts_open,
-    interrupts, request,
+    interrupts, pv, request,
     state::{Activity, Cx},
     vendor::Vendor,
 };
@@ -79,6 +79,7 @@ pub(crate) fn start<V: Vendor>(cx: &mut Cx<'_, V>) {
         cx.state.reset(true);
         cx.state.events.startup = startup;
         apic::reset(cx);
+        pv::reset(cx);
         let is_boot = cx.state.apic.as_ref().is_some_and(|apic| apic.base().is_bsp());
         cx.state.activity = if is_boot { Activity::Runnable } else { Activity::InitReceived };
     }

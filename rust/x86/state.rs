@@ -167,8 +167,8 @@ impl<V: Vendor> VcpuState<V> {
         self.set_efer(Efer::empty());
         let control = &mut self.control;
         self.gprs = [0; 16];
-        // RDX: family 6, as every 64-bit processor may say.
-        self.gprs[2] = 0x600;
+        // RDX: what CPUID says of the processor; before that is known, family 6.
+        self.gprs[2] = self.cpuid.version().unwrap_or(0x600).into();
         control.set_rflags(Rflags::FIXED);
         let old = control.cr0();
         let kept = if by_init { old & (Cr0::CD | Cr0::NW) } else { Cr0::CD | Cr0::NW };
@@ -206,7 +206,6 @@ impl<V: Vendor> VcpuState<V> {
         control.flush_tlb();
         self.events = Events { check: true, ..Events::default() };
         self.debug.reset(control);
-        self.pv.faults.reset();
     }
 
     /// The guest's PKRU.

@@ -215,6 +215,11 @@ impl VcpuClock {
         self.msr
     }
 
+    /// As after INIT.
+    pub(super) fn reset(&mut self) {
+        (self.msr, self.record) = (0, None);
+    }
+
     /// Whether the record is from another processor than this one.
     #[inline]
     pub(crate) fn is_from_elsewhere(&self, cpu: u32) -> bool {

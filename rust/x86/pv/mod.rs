@@ -46,6 +46,13 @@ impl Default for Pv {
     }
 }
 
+/// What INIT ends: records in memory whose next owner knows nothing of them.
+pub(crate) fn reset<V: Vendor>(cx: &mut Cx<'_, V>) {
+    cx.state.pv.faults.reset();
+    cx.state.pv.clock.reset();
+    steal::reset(cx);
+}
+
 impl Pv {
     /// Whether the host may wait busily for this vCPU, which doesn't do so itself.
     pub(crate) fn may_poll(&self) -> bool {

@@ -68,6 +68,12 @@ pub(crate) fn write_msr<V: Vendor>(cx: &mut Cx<'_, V>, value: u64) {
     cx.vcpu.requests.set(UPDATE);
 }
 
+/// As after INIT.
+pub(super) fn reset<V: Vendor>(cx: &mut Cx<'_, V>) {
+    cx.state.pv.steal.msr = 0;
+    cx.vcpu.shared().steal().gpa.store(0, Relaxed);
+}
+
 /// `KVM_RUN` begins: the guest is to see where time went since it ended last.
 #[inline]
 pub(crate) fn begin<V: Vendor>(cx: &Cx<'_, V>) {
