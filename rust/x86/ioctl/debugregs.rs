@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Debug registers of a vCPU: `KVM_GET_DEBUGREGS`, `KVM_SET_DEBUGREGS`.
 
+use super::events;
 use crate::{state::Cx, vendor::Vendor};
 use kernel::prelude::*;
 use kvm_sys::user;
 use kvm_uapi::x86::Debugregs;
 
-pub(crate) fn get<V: Vendor>(cx: &Cx<'_, V>, arg: usize) -> Result<u32> {
+pub(crate) fn get<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
+    events::settle_payload(cx);
     let debug = &cx.state.debug;
     let all = Debugregs {
         db: debug.addresses,

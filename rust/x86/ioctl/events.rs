@@ -33,14 +33,20 @@ const SHADOW_MOV_SS: u8 = 1;
 /// `interrupt.shadow`: after STI.
 const SHADOW_STI: u8 = 2;
 
+/// Userspace looks at registers that a pending exception changes: it finds them changed, unless it
+/// sees the exception's payload.
+pub(crate) fn settle_payload<V: Vendor>(cx: &mut Cx<'_, V>) {
+    if !cx.vm.arch().settings.exception_payload() {
+        inject::deliver_payload(cx.state);
+    }
+}
+
 /// The events, as userspace has them.
 pub(crate) fn snapshot<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<VcpuEvents> {
     mailbox::collect(cx);
+    settle_payload(cx);
     let settings = &cx.vm.arch().settings;
     let with_payload = settings.exception_payload();
-    if !with_payload {
-        inject::deliver_payload(cx.state);
-    }
     let mut flags = flag::NMI_PENDING | flag::SHADOW | flag::SMM;
     let events = &cx.state.events;
     let mut triple_fault = EventTripleFault { pending: 0 };
@@ -54,7 +60,7 @@ pub(crate) fn snapshot<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<VcpuEvents> {
     let payload = events.exception.and_then(|exception| exception.payload);
     Ok(VcpuEvents {
         exception: exception(events, with_payload),
-        interrupt: interrupt::<V>(events, cx.state.control.shadow()),
+        interrupt: interrupt(cx),
         nmi: EventNmi {
             injected: (events.injected == Some(Injected::Nmi)).into(),
             pending: events.nmis,
@@ -105,16 +111,23 @@ fn is_soft(vector: u8) -> bool {
     vector == Vector::Bp as u8 || vector == Vector::Of as u8
 }
 
-fn interrupt<V: Vendor>(events: &inject::Events, shadow: Shadow) -> EventInterrupt {
-    let waiting = match events.injected {
-        Some(Injected::Interrupt(vector)) => Some(vector),
-        _ => events.user_interrupt,
-    };
+fn interrupt<V: Vendor>(cx: &Cx<'_, V>) -> EventInterrupt {
+    let waiting = injected_interrupt(cx);
     EventInterrupt {
         injected: waiting.is_some().into(),
         nr: waiting.unwrap_or(0),
         soft: 0,
-        shadow: shadow_bits::<V>(shadow),
+        shadow: shadow_bits::<V>(cx.state.control.shadow()),
+    }
+}
+
+/// The interrupt that is on its way to the guest. One of the VMM's 8259 counts if the VMM has the
+/// local APIC as well; otherwise it waits, as one of the local APIC's does.
+pub(super) fn injected_interrupt<V: Vendor>(cx: &Cx<'_, V>) -> Option<u8> {
+    let events = &cx.state.events;
+    match events.injected {
+        Some(Injected::Interrupt(vector)) => Some(vector),
+        _ => events.user_interrupt.filter(|_| cx.state.apic.is_none()),
     }
 }
 
@@ -164,7 +177,11 @@ pub(crate) fn restore<V: Vendor>(cx: &mut Cx<'_, V>, new: &VcpuEvents) -> Result
     let state = &mut *cx.state;
     state.events.exception = pending;
     state.events.injected = injected.or_else(|| interrupted(new));
-    state.events.user_interrupt = None;
+    // What was chosen for an entry that didn't come to be isn't any more.
+    state.control.clear_injection();
+    if state.apic.is_none() {
+        state.events.user_interrupt = None;
+    }
     if has(flag::SHADOW) {
         state.control.set_shadow(shadow_of_bits(new.interrupt.shadow));
     }
@@ -228,7 +245,10 @@ fn interrupted(new: &VcpuEvents) -> Option<Injected> {
     (new.interrupt.injected != 0).then_some(Injected::Interrupt(new.interrupt.nr))
 }
 
+/// `KVM_GET_VCPU_EVENTS`. INIT and start-up messages have an effect now: whoever saves the vCPU asks
+/// whether it runs after this, has them done by that, and would have them done again by an event.
 pub(crate) fn get<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
+    mailbox::open(cx);
     user::write(arg, &snapshot(cx)?).map(|()| 0)
 }
 

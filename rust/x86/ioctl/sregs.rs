@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `KVM_GET_SREGS` and `KVM_SET_SREGS`, and the same with page-directory pointers.
 
-use crate::{apic, control::Control, registers, regs, state::Cx, vendor::Vendor};
+use super::events;
+use crate::{apic, control::Control, inject::Injected, registers, regs, state::Cx, vendor::Vendor};
 use kernel::prelude::*;
 use kvm_emulate::Table;
 use kvm_policy::{
@@ -54,7 +55,8 @@ fn table<V: Vendor>(cx: &Cx<'_, V>, table: Table) -> Dtable {
 }
 
 /// The registers, as userspace has them.
-pub(crate) fn snapshot<V: Vendor>(cx: &Cx<'_, V>) -> Sregs {
+pub(crate) fn snapshot<V: Vendor>(cx: &mut Cx<'_, V>) -> Sregs {
+    events::settle_payload(cx);
     let control = &cx.state.control;
     let segment = |reg| to_user(&control.segment(reg));
     Sregs {
@@ -81,7 +83,7 @@ pub(crate) fn snapshot<V: Vendor>(cx: &Cx<'_, V>) -> Sregs {
 
 fn pending_interrupt<V: Vendor>(cx: &Cx<'_, V>) -> [u64; 4] {
     let mut bitmap = [0u64; 4];
-    if let Some(vector) = cx.state.events.user_interrupt {
+    if let Some(vector) = events::injected_interrupt(cx) {
         if let Some(word) = bitmap.get_mut(usize::from(vector / 64)) {
             *word = 1u64.wrapping_shl(u32::from(vector));
         }
@@ -97,14 +99,25 @@ fn pending_interrupt<V: Vendor>(cx: &Cx<'_, V>) -> [u64; 4] {
 pub(crate) fn restore<V: Vendor>(cx: &mut Cx<'_, V>, sregs: &Sregs) -> Result {
     check_sregs(sregs, &cx.state.cpuid.features).map_err(|_| EINVAL)?;
     load(cx, sregs)?;
-    let state = &mut *cx.state;
-    state.events.user_interrupt = first_vector(&sregs.interrupt_bitmap);
+    if let Some(vector) = first_vector(&sregs.interrupt_bitmap) {
+        inject_interrupt(cx, vector);
+    }
     if is_pae(sregs) {
         // Userspace may have set registers before memory: what can't be read now
         // is found out by the guest.
         let _ = registers::load_pdptrs(cx, sregs.cr3);
     }
     Ok(())
+}
+
+/// The interrupt with this vector was on its way to the guest.
+fn inject_interrupt<V: Vendor>(cx: &mut Cx<'_, V>, vector: u8) {
+    let state = &mut *cx.state;
+    if state.apic.is_none() {
+        state.events.user_interrupt = Some(vector);
+    } else if matches!(state.events.injected, None | Some(Injected::Interrupt(_))) {
+        state.events.injected = Some(Injected::Interrupt(vector));
+    }
 }
 
 /// Loads what both structures have; the values were checked.
@@ -159,7 +172,7 @@ fn first_vector(bitmap: &[u64; 4]) -> Option<u8> {
     Some((index as u8).wrapping_mul(64).wrapping_add(word.trailing_zeros() as u8))
 }
 
-pub(crate) fn get<V: Vendor>(cx: &Cx<'_, V>, arg: usize) -> Result<u32> {
+pub(crate) fn get<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
     user::write(arg, &snapshot(cx)).map(|()| 0)
 }
 
@@ -169,7 +182,7 @@ pub(crate) fn set<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
 }
 
 /// `KVM_GET_SREGS2`.
-pub(crate) fn get2<V: Vendor>(cx: &Cx<'_, V>, arg: usize) -> Result<u32> {
+pub(crate) fn get2<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
     let Sregs { cs, ds, es, fs, gs, ss, tr, ldt, gdt, idt, cr0, cr2, cr3, cr4, cr8, .. } =
         snapshot(cx);
     let is_pae = registers::all(cx.state).is_pae_paging();
