@@ -43,15 +43,27 @@ pub(crate) fn run<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<u32> {
     let (vm, vcpu) = (cx.vm, cx.vcpu);
     let hooks = steal::Hooks { vm: &vm, vcpu };
     let result = with_hooks(vm.arch().hooks(), &hooks, || {
+        cx.state.link.is_running = true;
         let result = with_loaded(cx, |cx| &mut cx.state.fpu, run_loop);
+        cx.state.link.is_running = false;
         // What was offered for an entry that didn't come to be is not to be saved.
         apic::withdraw(cx);
         V::Control::left(vcpu.shared().control(), PreemptOff::new().pinned());
         result
     });
+    let result = with_owed(cx, result);
     userspace::publish(cx)?;
     sync_regs::publish(cx)?;
     result.map(|()| 0)
+}
+
+/// A signal, or userspace itself, ends the run: what userspace waits for goes first. Whoever saves the
+/// vCPU now would never hear of it.
+fn with_owed<V: Vendor>(cx: &mut Cx<'_, V>, result: Result) -> Result {
+    match result {
+        Err(EINTR) if apic::owes_eoi(cx) => apic::eoi_exit(cx).map(drop),
+        other => other,
+    }
 }
 
 fn run_loop<V: Vendor>(cx: &mut Cx<'_, V>) -> Result {

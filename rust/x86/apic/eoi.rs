@@ -61,6 +61,11 @@ pub(crate) fn exit<V: Vendor>(cx: &mut Cx<'_, V>) -> Result<Next> {
     }
 }
 
+/// Whether userspace waits for an EOI that it wasn't told of.
+pub(crate) fn is_owed<V: Vendor>(cx: &Cx<'_, V>) -> bool {
+    cx.state.link.eoi_exit.is_some()
+}
+
 /// Finds the vectors whose EOI on this vCPU others wait for.
 pub(crate) fn scan<V: Vendor>(cx: &mut Cx<'_, V>) {
     mailbox::collect(cx);

@@ -23,7 +23,7 @@ pub(crate) mod timer;
 pub(crate) mod vapic;
 
 pub(crate) use access::{access, end, is_quick as is_quick_access};
-pub(crate) use eoi::{exit as eoi_exit, restore_rtc, scan};
+pub(crate) use eoi::{exit as eoi_exit, is_owed as owes_eoi, restore_rtc, scan};
 pub(crate) use msr::{is_quick_write, read_msr, set_base, write_msr};
 
 use crate::{
@@ -56,6 +56,8 @@ pub struct Link {
     vapic: vapic::Vapic,
     /// Deadlines of the timer, and the way to the guest.
     ahead: timer::Ahead,
+    /// `KVM_RUN` has the vCPU.
+    pub(crate) is_running: bool,
 }
 
 impl Link {

@@ -18,7 +18,7 @@ use crate::{
     tsc::Tsc,
     vendor::Vendor,
 };
-use kvm_irqchip::lapic::{Expiry, LocalEvent, Now};
+use kvm_irqchip::lapic::{Events, Expiry, LocalEvent, Now};
 use kvm_policy::{
     timer_lead::TimerLead,
     tsc::{cycles_to_ns, ns_to_cycles},
@@ -179,6 +179,13 @@ fn upcoming<V: Vendor>(cx: &mut Cx<'_, V>) -> Option<Moment> {
             break;
         }
         let mut now = clock.now();
+        if !state.link.is_running && matches!(expiry, Expiry::Tsc(_)) {
+            let moment = clock.moment(expiry, now, khz);
+            if moment.is_none() {
+                expires_later(cx);
+            }
+            return moment;
+        }
         if let Some(moment) = clock.moment(expiry, now, khz) {
             let at = moment.ns.saturating_sub(state.link.ahead.lead_of(expiry));
             let Expiry::Tsc(deadline) = expiry else { return Some(moment) };
@@ -193,6 +200,24 @@ fn upcoming<V: Vendor>(cx: &mut Cx<'_, V>) -> Option<Moment> {
         }
     }
     None
+}
+
+/// A TSC deadline has passed while userspace has the vCPU: the timer goes off when it runs again. The
+/// deadline and the interrupt are registers that userspace takes out, and puts in, at different
+/// moments: it must not find, or leave, both of them, nor neither.
+#[cold]
+fn expires_later<V: Vendor>(cx: &Cx<'_, V>) {
+    let _ = cx.vcpu.shared().mailbox().inbox().post_events(Events::TIMER);
+}
+
+/// The count has run down while userspace has the vCPU, which takes out all that shows it at once.
+pub(crate) fn catch_up<V: Vendor>(cx: &mut Cx<'_, V>, now: Now) {
+    let Some(apic) = &mut cx.state.apic else { return };
+    let is_due = matches!(apic.timer().expiry(), Expiry::Monotonic(at) if at <= now.ns);
+    if is_due && apic.timer_expired(now) != LocalEvent::None {
+        cx.state.events.check = true;
+        program(cx);
+    }
 }
 
 /// Sets the host timer, or stops it.
@@ -221,6 +246,9 @@ pub(crate) fn expired<V: Vendor>(cx: &mut Cx<'_, V>) {
     let now = Clock::of(cx.state).now();
     let state = &mut *cx.state;
     let Some(apic) = &mut state.apic else { return };
+    if !state.link.is_running && matches!(apic.timer().expiry(), Expiry::Tsc(_)) {
+        return expires_later(cx);
+    }
     state.link.ahead.learn(apic.timer().expiry(), now, state.tsc.khz);
     cx.vcpu.shared().set_timer_lead(state.link.timer_lead());
     if apic.timer_expired(now) != LocalEvent::None {

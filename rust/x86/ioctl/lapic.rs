@@ -20,6 +20,7 @@ pub(crate) fn get<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<u32> {
     mailbox::collect(cx);
     apic::refresh(cx);
     let now = Clock::of(cx.state).now();
+    apic::timer::catch_up(cx, now);
     let apic = cx.state.apic.as_ref().ok_or(EINVAL)?;
     let mut image = LapicState { regs: [0; 1024] };
     apic.save(&mut image.regs, now);
