@@ -23,6 +23,8 @@ pub mod ram;
 #[cfg(target_arch = "x86_64")]
 pub mod request;
 mod skip;
+#[cfg(target_arch = "x86_64")]
+pub mod state;
 pub mod stats;
 #[cfg(target_arch = "x86_64")]
 pub mod thread;

@@ -36,8 +36,8 @@ impl Vm {
         Self::with_ram(Ram::new(RAM_SIZE)?)
     }
 
-    /// A VM whose first memory is `ram`, of at least [`RAM_SIZE`].
-    pub fn with_ram(ram: Ram) -> Result<Self> {
+    /// A VM whose first memory is `ram`, of at least [`RAM_SIZE`], which may be another one's as well.
+    pub fn with_ram(ram: impl Into<Arc<Ram>>) -> Result<Self> {
         deadline::handle_signals()?;
         let kvm = device::open()?;
         if call(&kvm, request::CHECK_EXTENSION, abi::KVM_CAP_IMMEDIATE_EXIT.into())? == 0 {
@@ -46,7 +46,7 @@ impl Vm {
         }
         let file = make(&kvm, request::CREATE_VM, 0).context("KVM_CREATE_VM")?;
         let page_size = call(&kvm, request::GET_VCPU_MMAP_SIZE, 0)?.try_into()?;
-        let vm = Self { kvm, file, ram: Arc::new(ram), page_size };
+        let vm = Self { kvm, file, ram: ram.into(), page_size };
         if vm.has(abi::KVM_CAP_SET_TSS_ADDR)? {
             call(&vm.file, request::SET_TSS_ADDR, TSS_ADDR).context("KVM_SET_TSS_ADDR")?;
         }

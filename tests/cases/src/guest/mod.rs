@@ -6,7 +6,9 @@
 mod cases;
 mod parameters;
 
-use micro::{code, cpuid, deadline, exit, mode, ram, request, thread, trap, userfault, vcpu, vm};
+use micro::{
+    code, cpuid, deadline, exit, mode, ram, request, state, thread, trap, userfault, vcpu, vm,
+};
 
 use crate::case::Case;
 

@@ -322,6 +322,13 @@ fn pit_counter() -> Result<()> {
     Ok(())
 }
 
+/// Routes a line to a level-triggered message to the first vCPU.
+pub(super) fn route_level(vm: &Vm, gsi: u32, vector: u8) -> Result<()> {
+    let routes = Routes::new(&[to_message(gsi, 0xfee0_0000, 0xc000 | u32::from(vector))]);
+    routes.set(vm).context("KVM_SET_GSI_ROUTING")?;
+    Ok(())
+}
+
 /// With the IOAPIC outside, the end of a level interrupt of one of its routes goes to the VMM.
 fn split() -> Result<()> {
     let vm = Vm::new()?;

@@ -20,10 +20,12 @@ mod memory_file;
 mod mm;
 mod mmio;
 mod modes;
+mod moved;
 mod msr;
 mod pv;
 mod quirk;
 mod run;
+mod save;
 mod shown;
 mod smp;
 mod speculation;
@@ -62,6 +64,7 @@ pub(super) const ALL: &[&[Case]] = &[
     state::CASES,
     host::CASES,
     inject::CASES,
+    save::CASES,
     debug::CASES,
     lapic::CASES,
     apic_page::CASES,
@@ -70,6 +73,7 @@ pub(super) const ALL: &[&[Case]] = &[
     pv::CASES,
     tsc::CASES,
     smp::CASES,
+    moved::CASES,
     dirty::CASES,
     dirty_ring::CASES,
     mm::CASES,
