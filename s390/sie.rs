@@ -56,6 +56,8 @@ impl Arch for Sie {
 
     fn disable_cpu() {}
 
+    fn expect_faults() {}
+
     fn check_extension(capability: u32) -> u32 {
         capability::check(capability)
     }

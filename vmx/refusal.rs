@@ -10,7 +10,7 @@ use kernel::{
 use kvm_sys::{
     preempt::PreemptOff,
     timer,
-    x86::{cpuid, physical_bits, rdmsr},
+    x86::{cpuid, is_going_down, physical_bits, rdmsr},
 };
 use vmx_arch::{
     check::{first_failing, instruction_error, Limits},
@@ -26,6 +26,10 @@ static LAST: Atomic<i64> = Atomic::new(0);
 
 /// Says why the processor refused to enter the guest.
 pub(crate) fn report(control: &VmxControl, reason: Option<Reason>) {
+    if is_going_down() {
+        // It was no processor that refused.
+        return;
+    }
     let now = timer::now();
     let last = LAST.load(Relaxed);
     if last != 0 && now.wrapping_sub(last) < INTERVAL {

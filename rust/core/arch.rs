@@ -85,6 +85,10 @@ pub trait Arch: Sized + 'static {
     /// Undoes [`Self::enable_cpu`] on the current CPU.
     fn disable_cpu();
 
+    /// The system goes down: from now on [`Self::disable_cpu`] comes while guests run, and
+    /// instructions that need virtualization fault. Nobody is to be told of that.
+    fn expect_faults();
+
     /// Value of a capability that the core doesn't answer itself; 0 if it isn't
     /// there.
     fn check_extension(_capability: u32) -> u32 {

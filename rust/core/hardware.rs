@@ -3,7 +3,8 @@
 //!
 //! On while the vendor module is loaded, on each CPU that is online and on those
 //! that come later. Off on the way to suspend, reboot and power-off, because
-//! firmware can't take over a CPU that ignores INIT.
+//! firmware can't take over a CPU that ignores INIT. Before suspend all threads are
+//! frozen; at reboot and power-off guests may be running.
 //!
 //! Each CPU's state changes only on that CPU: in its hotplug thread, or with
 //! interrupts off around suspend and shutdown. So no lock is needed.
@@ -83,6 +84,10 @@ impl<A: Arch> syscore::SystemState for PerCpu<A> {
         if let Err(err) = Self::enable() {
             pr_err!("virtualization can't be turned on after resume: {err:?}\n");
         }
+    }
+
+    fn shutdown() {
+        A::expect_faults();
     }
 
     fn shutdown_cpu() {

@@ -17,7 +17,10 @@ pub trait SystemState: 'static {
     fn suspend();
     /// After resume: runs on the only online CPU, interrupts off.
     fn resume();
-    /// Before reboot or power-off: runs on every CPU, interrupts off.
+    /// Before reboot or power-off, ahead of [`Self::shutdown_cpu`]: once.
+    fn shutdown();
+    /// Before reboot or power-off: runs on every CPU, interrupts off. What the CPU was doing
+    /// goes on afterwards.
     fn shutdown_cpu();
 }
 
@@ -74,6 +77,7 @@ impl<T: SystemState> Registration<T> {
     }
 
     extern "C" fn shutdown(_data: *mut c_void) {
+        T::shutdown();
         // SAFETY: `shutdown_cpu` fits the prototype and ignores its argument;
         // the call waits, so the module can't go away under it.
         unsafe { kvm_helper_on_each_cpu(Some(Self::shutdown_cpu)) };

@@ -26,7 +26,12 @@ use kvm_core::{
     vm::Vm,
 };
 use kvm_paging::addr::{Gfn, Gpa};
-use kvm_sys::{debugfs::Shape, kick::Kick, preempt::PreemptOff, x86::Extension};
+use kvm_sys::{
+    debugfs::Shape,
+    kick::Kick,
+    preempt::PreemptOff,
+    x86::{set_going_down, Extension},
+};
 use kvm_uapi::vcpu::EnableCap;
 
 /// An exit for an instruction that may be over at once.
@@ -169,6 +174,10 @@ impl<V: Vendor> Arch for X86<V> {
         if let Ok(host) = host::get() {
             host.cpus.disable(PreemptOff::new().pinned());
         }
+    }
+
+    fn expect_faults() {
+        set_going_down();
     }
 
     fn check_extension(capability: u32) -> u32 {

@@ -75,7 +75,7 @@ SYM_FUNC_START(kvm_vmx_enter)
 	je	1f
 	mov	%rsp, HOST_RSP_WRITTEN(%rsi)
 	mov	$HOST_RSP, %eax
-	vmwrite	%rsp, %rax
+7:	vmwrite	%rsp, %rax
 1:
 	cmpb	$0, SWITCHES_SPEC_CTRL(%rsi)
 	jne	6f
@@ -168,6 +168,7 @@ SYM_INNER_LABEL_ALIGN(kvm_vmx_exited, SYM_L_GLOBAL)
 	mov	%r8d, %edx
 	jmp	2b
 
+	_ASM_EXTABLE(7b, 5b)
 	_ASM_EXTABLE(3b, 5b)
 	_ASM_EXTABLE(4b, 5b)
 SYM_FUNC_END(kvm_vmx_enter)

@@ -82,6 +82,20 @@ impl Extension {
     }
 }
 
+/// Tells the kernel that virtualization is about to be turned off under guests, so that
+/// instructions of it which fault are no mistake. There is no way back.
+pub fn set_going_down() {
+    // SAFETY: A flag of the kernel that is only ever set, and that others only read. Who
+    // interrupts CPUs after this, to turn virtualization off there, orders the store for them.
+    unsafe { (&raw mut own::virt_rebooting).write_volatile(true) };
+}
+
+/// Whether instructions of the extension may fault because it was turned off.
+pub fn is_going_down() -> bool {
+    // SAFETY: As above.
+    unsafe { (&raw const own::virt_rebooting).read_volatile() }
+}
+
 /// Whether the host's paging has five levels.
 pub fn host_has_la57() -> bool {
     has_feature(own::X86_FEATURE_LA57)

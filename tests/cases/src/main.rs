@@ -19,6 +19,8 @@
 //! make exec MODULES=c SMP=2 FILES=…/cases CMD='./cases --loaded micro'
 //! ```
 //!
+//! `--endless` runs guests until it is killed, for what happens to a machine that has some.
+//!
 //! A word that is no case's name stands for all cases with names that hold it.
 
 #[cfg(target_arch = "x86_64")]
@@ -57,6 +59,10 @@ struct Options {
     /// they can't run a guest, show what /dev/kvm answers.
     #[arg(long)]
     main_job: bool,
+    /// Run guests until this is killed; the modules have to be loaded.
+    #[cfg(target_arch = "x86_64")]
+    #[arg(long)]
+    endless: bool,
     /// Use the modules that are loaded, and leave them loaded.
     #[arg(long)]
     loaded: bool,
@@ -79,6 +85,10 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
+    #[cfg(target_arch = "x86_64")]
+    if options.endless {
+        return status(guest::endless::run().map(|()| true));
+    }
     let result = if options.show {
         show::run().map(|()| true)
     } else if options.main_job {
@@ -86,6 +96,11 @@ fn main() -> ExitCode {
     } else {
         run(&options.names, options.loaded)
     };
+    status(result)
+}
+
+/// What the process ends with: whether all held, or that something else went wrong.
+fn status(result: Result<bool>) -> ExitCode {
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

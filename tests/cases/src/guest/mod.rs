@@ -4,6 +4,7 @@
 //! They ask the modules for the capabilities they need and are skipped where one isn't reported.
 
 mod cases;
+pub(crate) mod endless;
 mod parameters;
 
 use micro::{

@@ -32,6 +32,7 @@ mod cases;
 mod harness;
 mod host;
 mod pool;
+mod power_off;
 
 use std::io::Write;
 use std::sync::atomic::Ordering;
@@ -78,6 +79,7 @@ pub fn run(place: &Place, pattern: &str, long: bool, modules: ModuleSet) -> Resu
     jobs.extend(harness::jobs(place, long));
     jobs.extend(cases::jobs(place, long, modules)?);
     jobs.extend(kselftest::jobs(place, modules)?);
+    jobs.extend(power_off::jobs(place, modules)?);
     if pattern == "list" {
         let mut names: Vec<String> = jobs.into_iter().flat_map(|job| job.names).collect();
         names.sort();
