@@ -17,8 +17,7 @@ struct Core;
 
 impl Drop for Core {
     fn drop(&mut self) {
-        // They are freed by code of this module.
-        kvm_core::wait_for_retired_tables();
+        kvm_core::wait_for_the_rest();
     }
 }
 

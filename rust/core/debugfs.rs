@@ -5,18 +5,24 @@
 //! A vCPU's counter is shown as the sum of the VM's vCPUs, a histogram as its first
 //! bucket. What isn't a counter has each vCPU in a directory of its own, `vcpu<id>` in
 //! that of its VM, if the architecture has such numbers.
+//!
+//! Few VMs are ever looked at, and files take more memory than the rest of a VM without
+//! memory: what is in its directory is made when somebody looks into it.
 
 use crate::{
     arch::Arch,
     stats::{Shown, VcpuStats, VmStats},
     uevent::Announced,
-    vcpu::Vcpu,
+    vcpu::{Vcpu, VcpuTable},
 };
-use core::iter;
+use core::{iter, marker::PhantomData};
 use kernel::{current, error::Result, prelude::*, str::CString, sync::Arc};
 use kvm_event::stats::{Cell, Descriptor};
 use kvm_sys::{
-    debugfs::{Dir, File, Files, Numbers, Shape},
+    debugfs::{
+        lazy::{Contents, LazyDir},
+        Dir, File, Files, Numbers, Shape,
+    },
     global::Global,
 };
 
@@ -97,9 +103,6 @@ pub struct Number<A: Arch> {
     pub of: fn(&Vcpu<A>) -> Option<u64>,
 }
 
-/// The files of a vCPU.
-pub(crate) type VcpuFiles<A> = Files<Vcpu<A>, <A as Arch>::Module>;
-
 /// The thread that runs it, and after that what the architecture has.
 impl<A: Arch> Numbers for Vcpu<A> {
     fn get(&self, index: usize) -> u64 {
@@ -136,7 +139,7 @@ impl<A: Arch> Top<A> {
     ///
     /// `ENOMEM`; `EEXIST` if it is there.
     pub fn new() -> Result<Self> {
-        let dir = Dir::new(c"kvm", None)?;
+        let dir = Dir::with_gate(c"kvm")?;
         let files = files::<A, _>(dir.clone(), &Arc::new(Sums, GFP_KERNEL)?)?;
         ALL.with(|all| all.dir = Some(dir));
         Ok(Self { _files: files })
@@ -149,13 +152,62 @@ impl<A: Arch> Drop for Top<A> {
     }
 }
 
+/// What is in the directory of a VM.
+struct OfVm<A: Arch> {
+    // Within the directory, so they go before it.
+    of_vcpus: KVec<Files<Vcpu<A>, A::Module>>,
+    files: Option<Files<VmStats<A>, A::Module>>,
+    dir: Arc<Dir>,
+    stats: Arc<VmStats<A>>,
+    vcpus: Arc<VcpuTable<A>>,
+}
+
+impl<A: Arch> OfVm<A> {
+    /// The vCPUs whose directories aren't there.
+    fn missing(&self) -> impl Iterator<Item = &Arc<Vcpu<A>>> {
+        let all = A::VCPU_NUMBERS.map_or(0, |_| self.vcpus.count() as usize);
+        self.vcpus.iter().take(all).skip(self.of_vcpus.len())
+    }
+
+    /// The directory of a vCPU.
+    fn of_vcpu(&self, vcpu: &Arc<Vcpu<A>>) -> Result<Files<Vcpu<A>, A::Module>> {
+        let name = CString::try_from_fmt(fmt!("vcpu{}", vcpu.id()))?;
+        let dir = Dir::new(&name, Some(self.dir.clone()))?;
+        let thread = File { name: c"pid", index: 0, shape: Shape::Unsigned };
+        let own = A::VCPU_NUMBERS
+            .unwrap_or_default()
+            .iter()
+            .zip(1..)
+            .filter(|(number, _)| (number.of)(vcpu).is_some())
+            .map(|(number, index)| File { name: number.name, index, shape: number.shape });
+        Files::new(dir, vcpu, Iterator::chain(iter::once(thread), own))
+    }
+}
+
+impl<A: Arch> Contents for OfVm<A> {
+    fn make(&mut self) -> Result {
+        if self.files.is_none() {
+            self.files = Some(files::<A, _>(self.dir.clone(), &self.stats)?);
+        }
+        loop {
+            let next = self.missing().next().map(|vcpu| self.of_vcpu(vcpu));
+            let Some(files) = next else { return Ok(()) };
+            self.of_vcpus.push(files?, GFP_KERNEL_ACCOUNT)?;
+        }
+    }
+
+    fn directories(&self) -> u32 {
+        u32::try_from(self.missing().count()).unwrap_or(u32::MAX)
+    }
+}
+
 /// A VM among all, with its directory.
 pub struct Listed<A: Arch> {
     // Goes first: who hears of the end may look at the counters yet.
     _announced: Announced,
     stats: Arc<dyn Numbers>,
-    _files: Option<Files<VmStats<A>, A::Module>>,
-    dir: Option<Arc<Dir>>,
+    dir: Option<LazyDir>,
+    _arch: PhantomData<fn() -> A>,
 }
 
 impl<A: Arch> Listed<A> {
@@ -164,39 +216,30 @@ impl<A: Arch> Listed<A> {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub fn new(stats: &Arc<VmStats<A>>, fd: u32) -> Result<Self> {
+    pub fn new(stats: &Arc<VmStats<A>>, vcpus: &Arc<VcpuTable<A>>, fd: u32) -> Result<Self> {
         let name = CString::try_from_fmt(fmt!("{}-{fd}", current!().pid()))?;
         let top = ALL.with(|all| all.dir.clone());
         let dir = match Dir::new(&name, top) {
-            Ok(dir) => Some(dir),
+            Ok(dir) => Some(Self::fill(dir, stats.clone(), vcpus.clone())?),
             // A descriptor's number may be used again while the VM lives on.
             Err(EEXIST) => None,
             Err(error) => return Err(error),
         };
-        let files = dir.clone().map(|dir| files::<A, _>(dir, stats)).transpose()?;
-        let announced = Announced::new(files.is_some().then_some(&*name))?;
+        let announced = Announced::new(dir.is_some().then_some(&*name))?;
         let stats: Arc<dyn Numbers> = stats.clone();
         ALL.with(|all| all.vms.push(stats.clone(), GFP_KERNEL_ACCOUNT))?;
-        Ok(Self { _announced: announced, stats, _files: files, dir })
+        Ok(Self { _announced: announced, stats, dir, _arch: PhantomData })
     }
 
-    /// Makes the directory of a vCPU, if it is to have one.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(crate) fn show(&self, vcpu: &Arc<Vcpu<A>>) -> Result<Option<VcpuFiles<A>>> {
-        let (Some(above), Some(numbers)) = (&self.dir, A::VCPU_NUMBERS) else { return Ok(None) };
-        let name = CString::try_from_fmt(fmt!("vcpu{}", vcpu.id()))?;
-        let dir = Dir::new(&name, Some(above.clone()))?;
-        let thread = File { name: c"pid", index: 0, shape: Shape::Unsigned };
-        let own = numbers
-            .iter()
-            .zip(1..)
-            .filter(|(number, _)| (number.of)(vcpu).is_some())
-            .map(|(number, index)| File { name: number.name, index, shape: number.shape });
-        let all = Iterator::chain(iter::once(thread), own);
-        Files::new(dir, vcpu, all).map(Some)
+    /// Has the VM's directory filled when somebody looks into it.
+    fn fill(dir: Arc<Dir>, stats: Arc<VmStats<A>>, vcpus: Arc<VcpuTable<A>>) -> Result<LazyDir> {
+        let contents = OfVm { of_vcpus: KVec::new(), files: None, dir: dir.clone(), stats, vcpus };
+        LazyDir::new(dir, KBox::new(contents, GFP_KERNEL_ACCOUNT)?)
+    }
+
+    /// There is another vCPU. Without memory for that it isn't shown, and is there.
+    pub(crate) fn vcpu_added(&self) {
+        let _ = self.dir.as_ref().map(LazyDir::update);
     }
 }
 

@@ -47,10 +47,12 @@ pub mod wiring;
 
 pub use kvm_event::{statistics, stats as counting};
 
-/// Waits until the memory of all tables that were cut off is free. At the end of
-/// the module that this crate is linked into.
-pub fn wait_for_retired_tables() {
+/// Waits until nothing that was begun needs code of the module that this crate is linked
+/// into. At its end: the memory of all tables that were cut off is free, and nobody is on
+/// his way through a directory of debugfs.
+pub fn wait_for_the_rest() {
     kvm_sys::table_page::wait_for_retired();
+    kvm_sys::debugfs::lazy::wait_for_lookers();
 }
 
 /// Prefix of this crate's lines in the kernel log, where `pr_err!` and its like

@@ -12,7 +12,7 @@
 use crate::{
     arch::Arch,
     capability,
-    debugfs::{Listed, VcpuFiles},
+    debugfs::Listed,
     dirty_ring::{self, Rings},
     io_bus::Io,
     irq_route::Irq,
@@ -54,11 +54,12 @@ const NOT_CHOSEN: u64 = u64::MAX;
 /// A virtual machine.
 #[pin_data]
 pub struct Vm<A: Arch> {
+    /// What others see of it. Goes before all that it shows.
+    listed: SetOnce<Listed<A>>,
     owner: AddressSpace,
-    /// Held while a vCPU is made; what debugfs has of those that were. Goes before all
-    /// that it shows.
+    /// Held while a vCPU is made.
     #[pin]
-    create: Mutex<KVec<VcpuFiles<A>>>,
+    create: Mutex<()>,
     vcpus: Arc<VcpuTable<A>>,
     #[pin]
     arch: A::Vm,
@@ -77,7 +78,6 @@ pub struct Vm<A: Arch> {
     /// Longest busy wait of a halted vCPU, in ns, if userspace chose it.
     halt_poll: Atomic<u64>,
     stats: Arc<VmStats<A>>,
-    listed: SetOnce<Listed<A>>,
 }
 
 impl<A: Arch> Vm<A> {
@@ -106,7 +106,7 @@ impl<A: Arch> Vm<A> {
                 max_vcpu_id: Atomic::new(0),
                 halt_poll: Atomic::new(NOT_CHOSEN),
                 owner,
-                create <- new_mutex!(KVec::new(), "kvm_vm_create"),
+                create <- new_mutex!((), "kvm_vm_create"),
                 arch <- A::new_vm(kind),
                 rings <- Rings::new(),
                 io <- Io::new(),
@@ -118,7 +118,7 @@ impl<A: Arch> Vm<A> {
             GFP_KERNEL_ACCOUNT,
         )?;
         let opening = Opening::new(c"kvm-vm", vm.clone())?;
-        vm.listed.populate(Listed::new(&vm.stats, opening.number())?);
+        vm.listed.populate(Listed::new(&vm.stats, &vm.vcpus, opening.number())?);
         Ok(opening.finish())
     }
 
@@ -319,7 +319,7 @@ impl<A: Arch> Vm<A> {
     #[inline(never)]
     fn create_vcpu(vm: ArcBorrow<'_, Self>, id: usize) -> Result<u32> {
         let id = u32::try_from(id).map_err(|_| EINVAL)?;
-        let mut shown = vm.create.lock();
+        let _creating = vm.create.lock();
         if id >= vm.max_vcpu_id() {
             return Err(EINVAL);
         }
@@ -341,10 +341,8 @@ impl<A: Arch> Vm<A> {
             vm.memory.set_ring(vcpu.index(), ring.clone());
         }
         A::vcpu_added(&vm, &vcpu);
-        // Without memory for that it isn't shown, and is there.
-        let files = vm.listed.as_ref().and_then(|listed| listed.show(&vcpu).ok()).flatten();
-        if let Some(files) = files {
-            let _ = shown.push(files, GFP_KERNEL_ACCOUNT);
+        if let Some(listed) = vm.listed.as_ref() {
+            listed.vcpu_added();
         }
         Ok(opening.finish())
     }

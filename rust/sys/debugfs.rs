@@ -4,13 +4,21 @@
 //! The `kernel` crate's debugfs has a type and a function for each file; here the
 //! files of a directory are known by a list only. Reading one gives its number,
 //! writing 0 resets it. Where the kernel has no debugfs, all this is made and
-//! nobody sees it.
+//! nobody sees it. What is in a directory may be made at the first look only
+//! ([`lazy`]).
 //!
 //! C header: `include/linux/debugfs.h`.
 
-use core::{marker::PhantomData, ptr};
+pub mod lazy;
+
+use self::lazy::Gate;
+use core::{
+    marker::PhantomData,
+    ptr::{self, NonNull},
+};
 use kernel::{
     bindings,
+    error::from_err_ptr,
     ffi::{c_int, c_void},
     module::{this_module, ModuleMetadata},
     prelude::*,
@@ -36,6 +44,26 @@ unsafe impl Send for Dentry {}
 // SAFETY: As above.
 unsafe impl Sync for Dentry {}
 
+impl Dentry {
+    fn is_error(&self) -> bool {
+        from_err_ptr(self.0).is_err()
+    }
+
+    /// Its inode, which lives as long as it does.
+    fn inode(&self) -> Option<NonNull<bindings::inode>> {
+        let dentry = from_err_ptr(self.0).ok()?;
+        // SAFETY: No error, so it is one that debugfs made, with an inode.
+        NonNull::new(unsafe { (*dentry).d_inode })
+    }
+
+    /// Whether nobody but debugfs has a reference to it.
+    fn has_one_reference(&self) -> bool {
+        let Ok(dentry) = from_err_ptr(self.0) else { return true };
+        // SAFETY: No error, so it is one that debugfs made.
+        unsafe { kvm_helper_dentry_count(dentry.cast()) == 1 }
+    }
+}
+
 impl Drop for Dentry {
     fn drop(&mut self) {
         // SAFETY: debugfs made it, and what is in it holds this, so is gone.
@@ -45,12 +73,25 @@ impl Drop for Dentry {
 
 /// A directory.
 pub struct Dir {
-    // Goes before its parent.
+    // In this order: what is at the directory, itself, where it is.
+    gate: Option<Gate>,
     dentry: Dentry,
-    _parent: Option<Arc<Dir>>,
+    parent: Option<Arc<Dir>>,
 }
 
 impl Dir {
+    /// A directory at the top, with a [`Gate`]: within it there may be some that are
+    /// [`lazy`]. Sleeps for a while.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::new`].
+    pub fn with_gate(name: &CStr) -> Result<Arc<Self>> {
+        let mut this = Self::make(name, None)?;
+        this.gate = Some(Gate::new(&this.dentry));
+        Ok(Arc::new(this, GFP_KERNEL_ACCOUNT)?)
+    }
+
     /// A directory within another one, or at the top.
     ///
     /// # Errors
@@ -58,6 +99,24 @@ impl Dir {
     /// `EEXIST` if there is something of this name; `ENOMEM`. Whatever else debugfs
     /// has against it is none.
     pub fn new(name: &CStr, parent: Option<Arc<Self>>) -> Result<Arc<Self>> {
+        Ok(Arc::new(Self::make(name, parent)?, GFP_KERNEL_ACCOUNT)?)
+    }
+
+    /// Whether who comes to it by a path has a reference to it.
+    fn is_below_gate(&self) -> bool {
+        let gate = self.parent.as_ref().and_then(|parent| parent.gate.as_ref());
+        gate.is_some_and(Gate::is_shut)
+    }
+
+    /// Of something that was made in it: a directory that is there is to have it.
+    fn check(&self, made: &Dentry) -> Result {
+        if made.is_error() && !self.dentry.is_error() {
+            return Err(ENOMEM);
+        }
+        Ok(())
+    }
+
+    fn make(name: &CStr, parent: Option<Arc<Self>>) -> Result<Self> {
         let at = parent.as_ref().map_or(ptr::null_mut(), |parent| parent.dentry.0);
         // SAFETY: The parent is one that debugfs made, or an error.
         let there = unsafe { bindings::debugfs_lookup(name.as_char_ptr(), at) };
@@ -68,7 +127,10 @@ impl Dir {
         }
         // SAFETY: The name is copied; the parent as above.
         let dentry = Dentry(unsafe { bindings::debugfs_create_dir(name.as_char_ptr(), at) });
-        Ok(Arc::new(Self { dentry, _parent: parent }, GFP_KERNEL_ACCOUNT)?)
+        if let Some(parent) = &parent {
+            parent.check(&dentry)?;
+        }
+        Ok(Self { gate: None, dentry, parent })
     }
 }
 
@@ -110,7 +172,7 @@ pub struct Files<N: Numbers + ?Sized, M> {
     // In this order: the files before what they show, the directory last.
     files: KVVec<Dentry>,
     entries: KVVec<Entry<N>>,
-    _dir: Arc<Dir>,
+    dir: Arc<Dir>,
     _module: PhantomData<fn() -> M>,
 }
 
@@ -129,7 +191,7 @@ impl<N: Numbers + ?Sized, M: ModuleMetadata> Files<N, M> {
         let mut this = Self {
             files: KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?,
             entries: KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?,
-            _dir: dir,
+            dir,
             _module: PhantomData,
         };
         for File { index, .. } in files.clone() {
@@ -142,7 +204,7 @@ impl<N: Numbers + ?Sized, M: ModuleMetadata> Files<N, M> {
                 bindings::debugfs_create_file_full(
                     file.name.as_char_ptr(),
                     if file.shape == Shape::Counter { 0o644 } else { 0o444 },
-                    this._dir.dentry.0,
+                    this.dir.dentry.0,
                     ptr::from_ref(entry).cast_mut().cast(),
                     ptr::null(),
                     match file.shape {
@@ -152,8 +214,10 @@ impl<N: Numbers + ?Sized, M: ModuleMetadata> Files<N, M> {
                     },
                 )
             };
+            let dentry = Dentry(dentry);
+            this.dir.check(&dentry)?;
             // INVARIANT: the data is an element, and nothing is added any more.
-            this.files.push(Dentry(dentry), GFP_KERNEL_ACCOUNT)?;
+            this.files.push(dentry, GFP_KERNEL_ACCOUNT)?;
         }
         Ok(this)
     }
@@ -214,4 +278,8 @@ impl<N: Numbers + ?Sized, M: ModuleMetadata> Files<N, M> {
         entry.numbers.reset(entry.index);
         0
     }
+}
+
+extern "C" {
+    fn kvm_helper_dentry_count(dentry: *const c_void) -> c_int;
 }

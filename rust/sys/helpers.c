@@ -6,9 +6,11 @@
 #include <linux/sched/signal.h>
 #include <linux/compat.h>
 #include <linux/cpumask.h>
+#include <linux/dcache.h>
 #include <linux/mem_encrypt.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
+#include <linux/rcupdate.h>
 #include <linux/rcuwait.h>
 #include <linux/sched.h>
 #include <linux/smp.h>
@@ -103,6 +105,32 @@ void kvm_helper_unlock_globals(void);
 void kvm_helper_unlock_globals(void)
 {
 	mutex_unlock(&globals);
+}
+
+static DEFINE_MUTEX(looks);
+
+void kvm_helper_lock_looks(void);
+void kvm_helper_lock_looks(void)
+{
+	mutex_lock(&looks);
+}
+
+void kvm_helper_unlock_looks(void);
+void kvm_helper_unlock_looks(void)
+{
+	mutex_unlock(&looks);
+}
+
+int kvm_helper_dentry_count(const struct dentry *dentry);
+int kvm_helper_dentry_count(const struct dentry *dentry)
+{
+	return d_count(dentry);
+}
+
+void kvm_helper_synchronize_rcu_tasks(void);
+void kvm_helper_synchronize_rcu_tasks(void)
+{
+	synchronize_rcu_tasks();
 }
 
 unsigned int kvm_helper_num_online_cpus(void);

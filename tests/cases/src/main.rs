@@ -26,6 +26,7 @@
 #[cfg(target_arch = "x86_64")]
 mod capability;
 mod case;
+mod debugfs;
 mod events;
 mod ground;
 #[cfg(target_arch = "x86_64")]
@@ -127,7 +128,8 @@ fn cases() -> impl Iterator<Item = &'static Case> {
     let guests = guest::cases().chain(qemu::CASES);
     #[cfg(not(target_arch = "x86_64"))]
     let guests = std::iter::empty();
-    let all = ground::CASES.iter().chain(vm::CASES).chain(events::CASES).chain(guests);
+    let all = ground::CASES.iter().chain(vm::CASES).chain(events::CASES);
+    let all = all.chain(debugfs::CASES).chain(guests);
     all.chain(zguest::cases()).chain(qemu::z::CASES)
 }
 
