@@ -39,7 +39,7 @@ pub trait Arch: Sized + 'static {
     /// Where the dirty ring begins in a vCPU's mapping, in pages, if vCPUs can have one.
     const DIRTY_RING_PAGE: Option<u32> = None;
 
-    /// Most vCPUs of a VM, at most 4096.
+    /// Most vCPUs of a VM, at most [`crate::vcpu::VcpuTable::CAPACITY`].
     const MAX_VCPUS: u32;
 
     /// One more than the highest vCPU id.

@@ -244,12 +244,14 @@ impl<A: Arch> AnonFile for VcpuFile<A> {
 }
 
 const CHUNK: usize = 64;
+/// Of these every VM has all.
+const CHUNKS: usize = 16;
 type Chunk<A> = [SetOnce<Arc<Vcpu<A>>>; CHUNK];
 
 /// The vCPUs of a VM in order of creation. Only grows, so that looking one up
 /// takes no lock.
 pub struct VcpuTable<A: Arch> {
-    chunks: [SetOnce<KBox<Chunk<A>>>; CHUNK],
+    chunks: [SetOnce<KBox<Chunk<A>>>; CHUNKS],
     count: Atomic<u32>,
     /// Whom a vCPU that waited gave its time to last.
     last_yielded_to: Atomic<u32>,
@@ -258,12 +260,12 @@ pub struct VcpuTable<A: Arch> {
 
 impl<A: Arch> VcpuTable<A> {
     /// Most vCPUs that fit.
-    pub(crate) const CAPACITY: u32 = (CHUNK as u32).saturating_mul(CHUNK as u32);
+    pub const CAPACITY: u32 = (CHUNKS as u32).saturating_mul(CHUNK as u32);
 
     /// No vCPUs of a VM with these counters.
     pub(crate) const fn new(stats: Arc<VmStats<A>>) -> Self {
         Self {
-            chunks: [const { SetOnce::new() }; CHUNK],
+            chunks: [const { SetOnce::new() }; CHUNKS],
             count: Atomic::new(0),
             last_yielded_to: Atomic::new(0),
             stats,

@@ -16,6 +16,8 @@ use kvm_paging::map::Sizes;
 use kvm_sys::map_section::MapSection;
 
 const CHUNK: usize = 64;
+/// Enough for [`crate::vcpu::VcpuTable::CAPACITY`].
+const CHUNKS: usize = 16;
 type Chunk = [Own; CHUNK];
 
 /// One vCPU's, on a cache line of its own.
@@ -63,7 +65,7 @@ impl Own {
 
 /// What the vCPUs of a VM have, by index. Only grows.
 pub(crate) struct Sections {
-    chunks: [SetOnce<KBox<Chunk>>; CHUNK],
+    chunks: [SetOnce<KBox<Chunk>>; CHUNKS],
     /// One more than the highest index.
     count: AtomicU32,
     /// Mappings that went, by size, as negative numbers.
@@ -73,7 +75,7 @@ pub(crate) struct Sections {
 impl Sections {
     pub(super) const fn new() -> Self {
         Self {
-            chunks: [const { SetOnce::new() }; CHUNK],
+            chunks: [const { SetOnce::new() }; CHUNKS],
             count: AtomicU32::new(0),
             gone: [const { AtomicI64::new(0) }; 3],
         }
