@@ -237,20 +237,24 @@ impl<'g> Path<'g> {
     }
 
     /// Where the VMM has `size` bytes that lie in one page.
-    #[inline]
+    #[inline(always)]
     fn find(&mut self, gpa: Gpa, size: u64) -> Result<Hva> {
         if gpa.page_offset() > PAGE_SIZE.wrapping_sub(size) {
             return Err(EFAULT);
         }
         let page = match self.last.and_then(|slot| slot.address_of(gpa.gfn())) {
             Some(page) => page,
-            None => {
-                let slot = self.guest.slots.find(gpa.gfn()).ok_or(EFAULT)?;
-                self.last = Some(slot);
-                slot.address_of(gpa.gfn()).ok_or(EFAULT)?
-            }
+            None => self.enter(gpa.gfn())?,
         };
         Ok(Hva::new(page.raw() | gpa.page_offset()))
+    }
+
+    /// The path leads to another slot: where the VMM has that page.
+    #[inline(never)]
+    fn enter(&mut self, gfn: Gfn) -> Result<Hva> {
+        let slot = self.guest.slots.find(gfn).ok_or(EFAULT)?;
+        self.last = Some(slot);
+        slot.address_of(gfn).ok_or(EFAULT)
     }
 
     /// Reads eight bytes.
@@ -258,7 +262,7 @@ impl<'g> Path<'g> {
     /// # Errors
     ///
     /// As [`Guest::read`]; `EFAULT` if they lie in two pages.
-    #[inline]
+    #[inline(always)]
     pub fn word(&mut self, gpa: Gpa) -> Result<u64> {
         vmm_memory::read_word(self.find(gpa, 8)?, self.guest.wait)
     }
