@@ -281,6 +281,11 @@ pub(crate) fn set_activity<V: Vendor>(cx: &mut Cx<'_, V>, arg: usize) -> Result<
     }
     cx.state.activity = activity;
     cx.state.pv.faults.halted = false;
+    if activity == Activity::Runnable {
+        // Whoever woke it meant what it was before.
+        mailbox::collect(cx);
+        cx.state.pv.unhalted = false;
+    }
     if activity == Activity::SipiReceived {
         // What a vCPU is in that waits for the message that it has got.
         cx.state.activity = Activity::InitReceived;

@@ -3,12 +3,12 @@
 //! and again: nothing is lost and nothing comes twice.
 //!
 //! The guest itself keeps count of what it asked for and what came: interrupts and NMIs that it sends to
-//! itself, their ends by memory, deadlines, the counting timer, steps, ports and memory of the VMM's, and
+//! itself, SMIs, ends by memory, deadlines, the counting timer, steps, ports and memory of the VMM's, and
 //! interrupts to and from other vCPUs. It waits for each, spinning or halted, so what is lost stops it; and
 //! reports by `out 0xe8` what came too often.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use nix::sys::pthread::{pthread_kill, pthread_self};
 use super::super::deadline::KICK;
 use super::super::state::{State, msr_numbers};
 use super::super::vcpu::{REPORT, Vcpu};
+use super::super::vm::RAM_SIZE;
 use super::save::with_deadline;
 use super::*;
 use crate::{module, processor};
@@ -25,6 +26,7 @@ pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-move-one", one),
     Case::guest("x86/micro-move-two", two),
     Case::guest("x86/micro-move-started", started),
+    Case::guest("x86/micro-move-smm", smm),
 ];
 
 /// Moves of one case, and rounds of the guest that there have to be in the end.
@@ -48,6 +50,8 @@ mod at {
     pub(super) const PONGS: u64 = DATA + 0x40;
     /// Starts of the third vCPU.
     pub(super) const STARTS: u64 = DATA + 0x48;
+    /// System-management interrupts.
+    pub(super) const SMIS: u64 = DATA + 0x50;
     /// The words for ends of interrupts without an exit.
     pub(super) const EOI: u64 = DATA + 0x100;
     pub(super) const OTHER_EOI: u64 = DATA + 0x140;
@@ -58,6 +62,8 @@ const HOLE: u64 = 0xd000_0000;
 /// Where the second vCPU's code is, and the page of the third one's.
 const SECOND: u64 = 0xa000;
 const THIRD: u64 = 0x9000;
+/// Where SMIs lead after reset.
+const SMI_ENTRY: u64 = 0x3_8000;
 
 /// What vCPU 0 does besides, in R12.
 mod also {
@@ -65,6 +71,8 @@ mod also {
     pub(super) const PING: u64 = 1;
     /// Start the third.
     pub(super) const START: u64 = 2;
+    /// Send itself SMIs.
+    pub(super) const SMI: u64 = 4;
 }
 
 /// What the VMM's devices hold.
@@ -105,7 +113,7 @@ impl Devices {
             }
             Exit::In { port: 0x71, size: 1, count: 1 } => vcpu.answer(&[self.bytes]),
             Exit::Out { port: REPORT, data, .. } => {
-                let counters = (0..10).map(|index| vcpu.ram().read(at::ROUNDS + 8 * index));
+                let counters = (0..11).map(|index| vcpu.ram().read(at::ROUNDS + 8 * index));
                 let counters = counters.collect::<Result<Vec<u64>>>()?;
                 bail!("fault {}; rounds, …: {counters:?}; {}", data[0], vcpu.place())
             }
@@ -168,11 +176,15 @@ fn first_code() -> &'static [u8] {
         "mov dword ptr [r14 + 0x310], 0x2000000", "mov dword ptr [r14 + 0x300], 0x4500",
         "mov dword ptr [r14 + 0x300], 0x4609",
         "3:", "pause", "cmp [{starts}], rsi", "jb 3b", "mov ebp, 11", "jne 9f",
-        "6:", "mov dword ptr [r14 + 0x310], 0", "inc qword ptr [{rounds}]", "jmp 2b",
+        // An SMI to itself.
+        "6:", "mov dword ptr [r14 + 0x310], 0", "test r12d, 4", "jz 7f",
+        "mov rsi, [{smis}]", "inc rsi", "mov dword ptr [r14 + 0x300], 0x4200",
+        "3:", "pause", "cmp [{smis}], rsi", "jb 3b", "mov ebp, 12", "jne 9f",
+        "7:", "inc qword ptr [{rounds}]", "jmp 2b",
         "9:", "mov eax, ebp", "out 0xe8, eax", "jmp 9b";
         pv_eoi = PV_EOI, eoi = at::EOI, ipis = at::IPIS, nmis = at::NMIS, deadlines = at::DEADLINES,
         armed = at::ARMED, ticks = at::TICKS, steps = at::STEPS, pings = at::PINGS, pongs = at::PONGS,
-        starts = at::STARTS, rounds = at::ROUNDS
+        starts = at::STARTS, smis = at::SMIS, rounds = at::ROUNDS
     )
 }
 
@@ -220,7 +232,21 @@ fn write_code(vm: &Vm, first: &Vcpu) -> Result<()> {
         ),
     )?;
     let third = guest!(16; "inc dword ptr [{starts}]", "2:", "hlt", "jmp 2b"; starts = at::STARTS);
-    vm.ram().write_bytes(THIRD, third)
+    vm.ram().write_bytes(THIRD, third)?;
+    let smi = guest!(16;
+        "inc dword ptr [{smis}]", "mov cx, 200", "2:", "dec cx", "jnz 2b", "rsm"; smis = at::SMIS
+    );
+    vm.ram().write_bytes(SMI_ENTRY, smi)
+}
+
+/// Another VM with this memory, in both address spaces if there are two.
+fn with_memory(ram: &Arc<Ram>) -> Result<Vm> {
+    let vm = Vm::with_ram(ram.clone())?;
+    vm.create_irqchip()?;
+    if vm.capability(abi::KVM_CAP_MULTI_ADDRESS_SPACE)? > 1 {
+        vm.set_slot(&vm.slot(1 << 16, 0, ram)).context("a slot of the second address space")?;
+    }
+    Ok(vm)
 }
 
 /// A guest with so many vCPUs, the first of which does `also` besides the rest.
@@ -233,9 +259,11 @@ struct Guest {
 
 impl Guest {
     fn new(vcpus: u32, also: u64) -> Result<Self> {
-        let vm = Vm::new()?;
-        vm.create_irqchip()?;
+        let vm = with_memory(&Arc::new(Ram::new(RAM_SIZE)?))?;
         vm.need(abi::KVM_CAP_SREGS2, "KVM_CAP_SREGS2")?;
+        if also & also::SMI != 0 {
+            vm.need(abi::KVM_CAP_X86_SMM, "KVM_CAP_X86_SMM")?;
+        }
         let msrs = msr_numbers(vm.kvm())?;
         let vcpus = (0..vcpus).map(|id| with_deadline(&vm, id)).collect::<Result<Vec<_>>>()?;
         for vcpu in &vcpus {
@@ -304,7 +332,7 @@ impl Guest {
 
     /// Where it is, for messages.
     fn place(&self) -> String {
-        let counters = (0..10).map(|index| self.vm.ram().read(at::ROUNDS + 8 * index));
+        let counters = (0..11).map(|index| self.vm.ram().read(at::ROUNDS + 8 * index));
         let counters = counters.collect::<Result<Vec<u64>>>();
         let places = self.vcpus.iter().map(Vcpu::place).collect::<Vec<_>>();
         format!("rounds, …: {counters:?}; {}", places.join("; "))
@@ -314,8 +342,7 @@ impl Guest {
     fn moves(&mut self) -> Result<()> {
         let states: Vec<_> =
             self.vcpus.iter().map(|vcpu| State::take(vcpu, &self.msrs)).collect::<Result<_>>()?;
-        let vm = Vm::with_ram(self.vm.ram().clone())?;
-        vm.create_irqchip()?;
+        let vm = with_memory(self.vm.ram())?;
         let ids = 0..self.vcpus.len() as u32;
         let vcpus = ids.map(|id| with_deadline(&vm, id)).collect::<Result<Vec<_>>>()?;
         for (vcpu, state) in vcpus.iter().zip(&states) {
@@ -390,6 +417,11 @@ fn one() -> Result<()> {
 /// Two that send each other interrupts.
 fn two() -> Result<()> {
     move_often(2, also::PING)
+}
+
+/// One that is in system-management mode now and then.
+fn smm() -> Result<()> {
+    move_often(1, also::SMI)
 }
 
 /// A third that is started again and again.

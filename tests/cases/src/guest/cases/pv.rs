@@ -27,6 +27,7 @@ pub(super) const CASES: &[Case] = &[
     Case::guest("x86/micro-pv-eoi", eoi),
     Case::guest("x86/micro-pv-eoi-kicked", eoi_kicked),
     Case::guest("x86/micro-pv-kick", kick),
+    Case::guest("x86/micro-pv-kick-forgotten", kick_forgotten),
     Case::guest("x86/micro-pv-send-ipi", send_ipi),
     Case::guest("x86/micro-pv-yield", sched_yield),
     Case::guest("x86/micro-pv-async-fault", async_fault),
@@ -400,6 +401,22 @@ fn kick() -> Result<()> {
             first.expect_report(0)?;
             exits.expect_report(round)?;
         }
+        Ok(())
+    })
+}
+
+/// A vCPU that userspace says runs forgets that it was woken: it has been reset, say.
+fn kick_forgotten() -> Result<()> {
+    let (vm, mut first) = with_irqchip(guest!(64;
+        "mov eax, 5", "xor ebx, ebx", "mov ecx, 1", "vmmcall", "out 0xe8, eax"
+    ))?;
+    need(&vm, HAS_UNHALT, "kicks")?;
+    let mut other = second(&vm, guest!(64; "cli", "hlt", "out 0x10, al"))?;
+    first.expect_report(0)?;
+    let state = abi::kvm_mp_state { mp_state: abi::KVM_MP_STATE_RUNNABLE };
+    other.set(request::SET_MP_STATE, &state)?;
+    beside(&mut other, |exits| {
+        ensure!(exits.is_quiet(), "HLT does not halt");
         Ok(())
     })
 }
