@@ -50,7 +50,7 @@ const SLOW: &[How] = &[
     slow("demand_paging_test", 400, "-b 128M"),
     slow("dirty_log_perf_test", 400, "-b 128M"),
     slow("dirty_log_test", 900, ""),
-    slow("hardware_disable_test", 900, ""),
+    slow("hardware_disable_test", 1500, ""),
     slow("hyperv_tlb_flush", 400, ""),
     slow("irq_test", 400, ""),
     slow("irqfd_test", 600, ""),
