@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A vCPU's VMCS as common code sees a control block; `set_up`: what it begins with; `event`: what it delivers; `rare`: what
-//! few entries and exits have to do.
+//! A vCPU's VMCS as common code sees a control block; `set_up`: what it begins with; `event`: what it
+//! delivers; `entry`: what comes right before an entry and right after the exit; `rare`: what few of
+//! them have to do.
 
 use crate::{
     fields::Fields,
@@ -24,7 +25,7 @@ use kvm_sys::{
     hw_pages::HwPages,
     irq::IrqOff,
     preempt::Pinned,
-    x86::{guest_exit, host_state, tsc::rdtsc, user_return::UserMsr},
+    x86::{guest_exit, host_state, user_return::UserMsr},
 };
 use kvm_x86::{
     apic::page,
@@ -34,16 +35,16 @@ use kvm_x86::{
     vendor::X86,
 };
 use vmx_arch::{
-    caps::EptCaps,
     config::ept_pointer,
     control::{Entry, Pin, Primary, Secondary},
     event::{Event, Interruptibility, Kind},
     exit::{Exit, Reason},
     field::Slot,
 };
-use vmx_hw::{flush_ept, flush_vpid, Entering, Loaded, ModificationLog, Vmcs, LOG_ENTRIES};
+use vmx_hw::{Entering, ModificationLog, Vmcs, LOG_ENTRIES};
 use x86_defs::{msr, Cr0, Cr4, Efer, Rflags, SegReg, Segment, TableReg, Vector};
 
+mod entry;
 mod event;
 mod rare;
 mod set_up;
@@ -221,70 +222,6 @@ impl VmxControl {
     pub(crate) fn rewind_log(&mut self) {
         self.fields.set(Slot::PmlIndex, (LOG_ENTRIES - 1).into());
     }
-
-    /// What the processor is to forget before the entry.
-    #[inline]
-    fn flush(&mut self, off: &IrqOff) {
-        if self.flush {
-            // Translations that combine both tables are among them.
-            flush_ept(off.pinned(), self.ept_pointer);
-        } else if let (true, Some(vpid)) = (self.flush_guest, &self.vpid) {
-            if self.global.caps.ept.contains(EptCaps::INVVPID_SINGLE) {
-                flush_vpid(off.pinned(), vpid.number());
-            } else {
-                flush_ept(off.pinned(), self.ept_pointer);
-            }
-        }
-        self.flush = false;
-        self.flush_guest = false;
-    }
-
-    /// Lets the timer count down to the deadline from here, or what it can where there is none: an
-    /// exit for nothing, if the guest never has another for that long.
-    #[inline]
-    fn start_timer(&mut self) {
-        self.counts_down = self.deadline != NO_DEADLINE;
-        let left = if self.counts_down { self.deadline.saturating_sub(rdtsc()) } else { u64::MAX };
-        self.fields.set(Slot::TimerValue, self.global.config.timer.counts(left).into());
-    }
-
-    /// After an exit that left `vectoring`: what isn't in a field.
-    #[inline]
-    fn exited(&mut self, gprs: &mut Gprs, vectoring: Event, off: &IrqOff) {
-        self.vectoring = vectoring;
-        gprs[RSP] = self.fields.get(Slot::Rsp);
-        if self.rare {
-            self.after_rare_exit(off);
-        }
-        if self.global.config.has_primary(Primary::TPR_SHADOW) {
-            self.tpr = self.virtual_apic.bytes().get(TPR).copied().unwrap_or(0);
-        }
-    }
-}
-
-/// Takes what the exit says and most handlers need; the event whose delivery it interrupted.
-#[inline]
-fn take_exit(fields: &Fields, loaded: &Loaded<'_>, reason: Option<Reason>) -> Event {
-    fields.exited();
-    let note = |slot: Slot| fields.note(slot, loaded.read(slot.field()));
-    [Slot::Rip, Slot::Rflags, Slot::Rsp].into_iter().for_each(note);
-    let Some(reason) = reason.filter(|reason| !reason.is_failed_entry()) else {
-        // The processor may have left what was to be delivered.
-        fields.forget(Slot::EntryInfo);
-        return Event::NONE;
-    };
-    // An exit leaves nothing of that.
-    fields.note(Slot::EntryInfo, 0);
-    if reason.is_instruction() {
-        // What going on behind it takes.
-        [Slot::InstructionLength, Slot::Interruptibility].into_iter().for_each(note);
-        match reason.exit() {
-            Exit::Io | Exit::ApicAccess => note(Slot::Qualification),
-            Exit::EptMisconfiguration => note(Slot::GuestPhysical),
-            _ => {}
-        }
-    }
-    Event::from_bits(loaded.read(Slot::VectoringInfo.field()))
 }
 
 impl Control for VmxControl {
@@ -757,7 +694,7 @@ impl Control for VmxControl {
             reason
         });
         shared.segments.after_exit(off);
-        let vectoring = take_exit(&self.fields, &loaded, self.reason);
+        let vectoring = entry::take_exit(&self.fields, &loaded, self.reason);
         self.exited(gprs, vectoring, off);
     }
 
