@@ -2,6 +2,7 @@
 //! The directories of VMs in debugfs: whoever looks finds everything in them, and nothing of them stays.
 
 use std::collections::BTreeSet;
+use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -28,6 +29,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::loaded("debugfs/by-path", ALL, by_path),
     Case::loaded("debugfs/listed", ALL, listed),
     Case::loaded("debugfs/entered", ALL, entered),
+    Case::loaded("debugfs/changed", ALL, changed),
     Case::loaded("debugfs/raced", ALL, raced),
     Case::new("debugfs/left-behind", ALL, left_behind),
     Case::new("debugfs/unloaded", ALL, unloaded),
@@ -110,6 +112,37 @@ fn links() -> Result<()> {
     let _third = vm.add_vcpu(6)?;
     check_eq!(links_of(&vm.path)?, 2 + 3 * of_vcpu, "with one more");
     Ok(())
+}
+
+/// What changes a directory has it locked, as making files in it does: there is no waiting for oneself.
+fn changed() -> Result<()> {
+    let set_attribute = |path: &CString| {
+        // SAFETY: All three are valid for reading as far as the call does.
+        unsafe { libc::setxattr(path.as_ptr(), c"user.case".as_ptr(), c"1".as_ptr().cast(), 1, 0) }
+    };
+    let touch = |path: &CString| {
+        // SAFETY: The path is a string; without times it is now.
+        unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), std::ptr::null(), 0) }
+    };
+    let change_mode = |path: &CString| {
+        // SAFETY: The path is a string.
+        unsafe { libc::chmod(path.as_ptr(), 0o755) }
+    };
+    let change: [(&str, &dyn Fn(&CString) -> i32, bool); 3] = [
+        ("an attribute", &set_attribute, false),
+        ("its times", &touch, true),
+        ("its mode", &change_mode, true),
+    ];
+    for (what, change, is_possible) in change {
+        let vm = Fresh::new()?;
+        let path = CString::new(vm.path.display().to_string())?;
+        check_eq!(change(&path) == 0, is_possible, "changing {what}");
+        expect_all(&vm.path, &[])?;
+    }
+    let vm = Fresh::new()?;
+    let error = fs::create_dir(vm.file("more")).err().map(|error| error.kind());
+    check_eq!(error, Some(io::ErrorKind::PermissionDenied), "a directory of one's own");
+    expect_all(&vm.path, &[])
 }
 
 /// The first look is for a file that somebody knows the name of.
