@@ -114,6 +114,9 @@ fn links() -> Result<()> {
     Ok(())
 }
 
+/// A system call with a path, and what it returns.
+type Change<'a> = &'a dyn Fn(&CString) -> i32;
+
 /// What changes a directory has it locked, as making files in it does: there is no waiting for oneself.
 fn changed() -> Result<()> {
     let set_attribute = |path: &CString| {
@@ -128,12 +131,12 @@ fn changed() -> Result<()> {
         // SAFETY: The path is a string.
         unsafe { libc::chmod(path.as_ptr(), 0o755) }
     };
-    let change: [(&str, &dyn Fn(&CString) -> i32, bool); 3] = [
+    let changes: [(&str, Change<'_>, bool); 3] = [
         ("an attribute", &set_attribute, false),
         ("its times", &touch, true),
         ("its mode", &change_mode, true),
     ];
-    for (what, change, is_possible) in change {
+    for (what, change, is_possible) in changes {
         let vm = Fresh::new()?;
         let path = CString::new(vm.path.display().to_string())?;
         check_eq!(change(&path) == 0, is_possible, "changing {what}");
