@@ -379,7 +379,7 @@ fn run_one(vcpu: &mut Vcpu, mut devices: Option<&mut Devices>, stop: &AtomicBool
 /// Moves a guest of so many vCPUs from VM to VM.
 fn move_often(vcpus: u32, also: u64) -> Result<()> {
     /// Longest that a round of the guest takes, on a slow host.
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const PATIENCE: Duration = Duration::from_secs(60);
     if module::is_kernels_own()? && processor::is_tcg()? {
         let reason =
             "the kernel's own modules give up at an access to a device there: why isn't known";
