@@ -266,7 +266,7 @@ impl Control for VmxControl {
 
     #[inline]
     fn expect_fetch(&self) {
-        self.fields.expect([Slot::Cr0, Slot::Cr3, Slot::Cr4, Slot::Rights1, Slot::Rights2]);
+        self.fields.read_ahead([Slot::Cr0, Slot::Cr3, Slot::Cr4, Slot::Rights1, Slot::Rights2]);
     }
 
     fn set_segment(&mut self, reg: SegReg, segment: &Segment) {

@@ -53,11 +53,16 @@ impl Fields {
     /// What a field has, or will have at the next entry.
     #[inline(always)]
     pub(crate) fn get(&self, slot: Slot) -> u64 {
-        let (word, bit) = place(slot as usize);
-        if self.valid.get(word).is_some_and(|valid| valid.get() & bit == 0) {
+        if self.is_unknown(slot) {
             self.fetch(slot);
         }
         self.copies.get(slot as usize).map_or(0, Cell::get)
+    }
+
+    #[inline(always)]
+    fn is_unknown(&self, slot: Slot) -> bool {
+        let (word, bit) = place(slot as usize);
+        self.valid.get(word).is_some_and(|valid| valid.get() & bit == 0)
     }
 
     #[inline(never)]
@@ -69,12 +74,11 @@ impl Fields {
 
     /// Several fields are asked for next: reads them with one look at the VMCS.
     #[inline]
-    pub(crate) fn expect<const N: usize>(&self, slots: [Slot; N]) {
+    pub(crate) fn read_ahead<const N: usize>(&self, slots: [Slot; N]) {
         let here = PreemptOff::new();
         let loaded = self.vmcs.load(here.pinned());
         for slot in slots {
-            let (word, bit) = place(slot as usize);
-            if self.valid.get(word).is_some_and(|valid| valid.get() & bit == 0) {
+            if self.is_unknown(slot) {
                 self.note(slot, loaded.read(slot.field()));
             }
         }

@@ -243,9 +243,9 @@ impl<A: Arch> AnonFile for VcpuFile<A> {
     }
 }
 
-const CHUNK: usize = 64;
-/// Of these every VM has all.
-const CHUNKS: usize = 16;
+/// What each vCPU of a VM has lies in so many chunks of so many; chunks come when they are needed.
+pub(crate) const CHUNKS: usize = 16;
+pub(crate) const CHUNK: usize = 64;
 type Chunk<A> = [SetOnce<Arc<Vcpu<A>>>; CHUNK];
 
 /// The vCPUs of a VM in order of creation. Only grows, so that looking one up

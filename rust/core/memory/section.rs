@@ -2,7 +2,10 @@
 //! What each vCPU has for mapping: its map section, its count of mappings, and its dirty
 //! ring.
 
-use crate::dirty_ring::DirtyRing;
+use crate::{
+    dirty_ring::DirtyRing,
+    vcpu::{CHUNK, CHUNKS},
+};
 use core::{
     array,
     sync::atomic::{AtomicI64, AtomicU32, Ordering},
@@ -15,9 +18,6 @@ use kernel::{
 use kvm_paging::map::Sizes;
 use kvm_sys::map_section::MapSection;
 
-const CHUNK: usize = 64;
-/// Enough for [`crate::vcpu::VcpuTable::CAPACITY`].
-const CHUNKS: usize = 16;
 type Chunk = [Own; CHUNK];
 
 /// One vCPU's, on a cache line of its own.

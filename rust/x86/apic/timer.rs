@@ -179,14 +179,14 @@ fn upcoming<V: Vendor>(cx: &mut Cx<'_, V>) -> Option<Moment> {
             break;
         }
         let mut now = clock.now();
+        let moment = clock.moment(expiry, now, khz);
         if !state.link.is_running && matches!(expiry, Expiry::Tsc(_)) {
-            let moment = clock.moment(expiry, now, khz);
             if moment.is_none() {
                 expires_later(cx);
             }
             return moment;
         }
-        if let Some(moment) = clock.moment(expiry, now, khz) {
+        if let Some(moment) = moment {
             let at = moment.ns.saturating_sub(state.link.ahead.lead_of(expiry));
             let Expiry::Tsc(deadline) = expiry else { return Some(moment) };
             if at > now.ns {

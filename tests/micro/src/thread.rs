@@ -104,3 +104,23 @@ impl Exits {
         Ok(())
     }
 }
+
+/// Kicks a vCPU while `runs` runs it again and again, each time a little later after the last one.
+pub fn kicked(runs: impl FnOnce() -> Result<()>) -> Result<()> {
+    let runner = pthread_self();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for wait in (0..400).cycle() {
+                if is_over.load(Ordering::Relaxed) {
+                    return;
+                }
+                let _ = pthread_kill(runner, KICK);
+                (0..wait).for_each(|_| std::hint::spin_loop());
+            }
+        });
+        let result = runs();
+        is_over.store(true, Ordering::Relaxed);
+        result
+    })
+}

@@ -185,9 +185,9 @@ fn judge(case: &str, output: &Output, outcome: &Outcome) -> Verdict {
 
 /// Keeps what the program writes.
 #[derive(Default)]
-struct Output {
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
+pub(super) struct Output {
+    pub(super) stdout: Vec<u8>,
+    pub(super) stderr: Vec<u8>,
 }
 
 impl Listener for Output {

@@ -14,7 +14,7 @@ use crate::session::{BROKEN, TIMED_OUT};
 use crate::step::Place;
 use crate::{build, machine};
 
-type Test = Box<dyn FnOnce(&Place) -> Result<()> + Send>;
+pub(super) type Test = Box<dyn FnOnce(&Place) -> Result<()> + Send>;
 
 /// Mistakes that only a kernel for finding bugs notices: the test's name, the number that the test
 /// module has for it, what the report says.
@@ -46,7 +46,8 @@ pub(super) fn jobs(place: &Place, long: bool) -> Vec<Job> {
     jobs
 }
 
-fn job(place: &Place, name: String, test: Test) -> Job {
+/// A job of one test.
+pub(super) fn job(place: &Place, name: String, test: Test) -> Job {
     let place = place.clone();
     Job {
         names: vec![name],

@@ -4,9 +4,9 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Job, Verdict};
+use super::cases::Output;
+use super::{Job, harness};
 use crate::exec::{self, ModuleSet, Request};
-use crate::session::{Listener, Sender};
 use crate::step::Place;
 use crate::{build, machine};
 
@@ -18,20 +18,13 @@ const COMMAND: &str =
     "./cases --endless > /tmp/endless 2>&1 & sleep 3; cat /tmp/endless; kill -0 $!";
 
 /// A job for each machine.
-pub(super) fn jobs(place: &Place, modules: ModuleSet) -> Result<Vec<Job>> {
+pub(super) fn jobs(place: &Place, modules: ModuleSet) -> Vec<Job> {
     let job = |name: &&'static str| {
-        let (place, name) = (place.clone(), *name);
-        Job {
-            names: vec![format!("ground/{name}/power-off")],
-            work: Box::new(move |_| {
-                vec![match power_off(&place, name, modules) {
-                    Ok(()) => Verdict::Passed,
-                    Err(error) => Verdict::Failed(format!("{error:#}")),
-                }]
-            }),
-        }
+        let name = *name;
+        let test = Box::new(move |place: &Place| power_off(place, name, modules));
+        harness::job(place, format!("ground/{name}/power-off"), test)
     };
-    Ok(MACHINES.iter().map(job).collect())
+    MACHINES.iter().map(job).collect()
 }
 
 fn power_off(place: &Place, name: &str, modules: ModuleSet) -> Result<()> {
@@ -40,28 +33,13 @@ fn power_off(place: &Place, name: &str, modules: ModuleSet) -> Result<()> {
     request.smp = 2;
     request.files = vec![build::program(place, request.machine.arch(), "cases")?];
     request.cmd = Some(COMMAND.into());
-    let mut said = Said::default();
-    let outcome = exec::run(place, &request, &mut said)?;
-    let said = String::from_utf8_lossy(&said.0);
+    let mut output = Output::default();
+    let outcome = exec::run(place, &request, &mut output)?;
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
     if let Some(trouble) = outcome.trouble {
         anyhow::bail!("{said}{trouble}");
     }
     ensure!(outcome.status == 0 && said == "guests run\n", "{said}status {}", outcome.status);
     Ok(())
-}
-
-/// All that the command wrote.
-#[derive(Default)]
-struct Said(Vec<u8>);
-
-impl Listener for Said {
-    fn up(&mut self, _tx: &Sender) {}
-
-    fn stdout(&mut self, bytes: &[u8]) {
-        self.0.extend(bytes);
-    }
-
-    fn stderr(&mut self, bytes: &[u8]) {
-        self.0.extend(bytes);
-    }
 }

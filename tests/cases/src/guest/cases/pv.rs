@@ -2,7 +2,6 @@
 //! What KVM offers to guests that know of it: clock, steal time, ends of interrupts, wake-ups, IPIs,
 //! and page faults that don't stop a whole vCPU.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,7 +10,7 @@ use nix::sys::pthread::{pthread_kill, pthread_self};
 use nix::unistd::Pid;
 
 use super::super::deadline::KICK;
-use super::super::thread::beside;
+use super::super::thread::{beside, kicked};
 use super::super::userfault::Userfault;
 use super::super::vcpu::Vcpu;
 use super::lapic::{vector_bit, with_irqchip};
@@ -344,27 +343,13 @@ fn eoi() -> Result<()> {
 fn eoi_kicked() -> Result<()> {
     const ROUNDS: u32 = 3000;
     let (vm, mut vcpu) = with_eoi()?;
-    let runner = pthread_self();
-    let is_over = AtomicBool::new(false);
-    let result = thread::scope(|scope| {
-        scope.spawn(|| {
-            for wait in (0..400).cycle() {
-                if is_over.load(Ordering::Relaxed) {
-                    return;
-                }
-                let _ = pthread_kill(runner, KICK);
-                (0..wait).for_each(|_| std::hint::spin_loop());
-            }
-        });
-        let result = (0..ROUNDS).try_for_each(|round| -> Result<()> {
+    kicked(|| {
+        (0..ROUNDS).try_for_each(|round| -> Result<()> {
             check_eq!(vcpu.try_run()?, Err(Errno::EINTR));
             check_eq!(vm.ram().read::<u32>(DATA)?, 0, "round {round}: the bit");
             Ok(())
-        });
-        is_over.store(true, Ordering::Relaxed);
-        result
-    });
-    result?;
+        })
+    })?;
     ensure!(vcpu.regs()?.r15 > 0, "the guest had no interrupts");
     Ok(())
 }

@@ -2,14 +2,11 @@
 //! State that is taken out, or put in, while something is under way: whoever gets it goes on from there,
 //! and whoever had it forgets.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::pthread::{pthread_kill, pthread_self};
-
-use super::super::deadline::KICK;
 use super::super::state::{State, TSC_DEADLINE, msr_numbers};
+use super::super::thread::kicked;
 use super::super::vcpu::Vcpu;
 use super::lapic::{vector_bit, with_irqchip};
 use super::*;
@@ -209,26 +206,6 @@ fn pit() -> Result<()> {
     moved.expect_out(0x11, &[1])?;
     check_eq!(moved.regs()?.r15, 1, "ticks");
     Ok(())
-}
-
-/// Kicks a vCPU while `runs` runs it again and again, each time a little later after the last one.
-fn kicked(runs: impl FnOnce() -> Result<()>) -> Result<()> {
-    let runner = pthread_self();
-    let is_over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            for wait in (0..400).cycle() {
-                if is_over.load(Ordering::Relaxed) {
-                    return;
-                }
-                let _ = pthread_kill(runner, KICK);
-                (0..wait).for_each(|_| std::hint::spin_loop());
-            }
-        });
-        let result = runs();
-        is_over.store(true, Ordering::Relaxed);
-        result
-    })
 }
 
 /// A guest that sends itself interrupts, and counts those that come at [`DATA`].
